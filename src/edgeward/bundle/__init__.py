@@ -1,0 +1,1 @@
+"""The thing we ship: assembled, signed, verified."""

@@ -1,0 +1,100 @@
+"""What a person sees: tables on a terminal, one JSON document for programs, progress on standard error."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+from edgeward.kit import codec
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+def print_json(document: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.buffer.write(codec.to_pretty_json(document))
+    sys.stdout.flush()
+
+
+def say(text: str = "") -> None:
+    """A line for a person on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def note(text: str) -> None:
+    """A line for a person on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int] = ()) -> None:
+    """A table on standard output; the columns numbered in `right` hold numbers."""
+    from rich.console import Console
+
+    Console(soft_wrap=False).print(_table(title, columns, rows, right))
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[int]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    for index, column in enumerate(columns):
+        made.add_column(column, justify="right" if index in right else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+class Progress(Protocol):
+    """Told how far long work has come."""
+
+    def stage(self, text: str, done: float) -> None:
+        """Work has come to `text`; `done` is the share of all of it, 0..1."""
+        ...
+
+
+class _Quiet:
+    def stage(self, text: str, done: float) -> None:
+        note(f"[{done:4.0%}] {text}")
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """A bar with the time left on a terminal's standard error; plain lines where that is no terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield _Quiet()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(24), TaskProgressColumn(), TimeRemainingColumn(compact=True), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+
+        class Shown:
+            def stage(self, text: str, done: float) -> None:
+                bar.update(task, description=text, completed=done)
+
+        yield Shown()
+
+
+def milliseconds(value: float | None) -> str:
+    """ "0.23 ms", or microseconds below a tenth of one."""
+    if value is None:
+        return "–"
+    return f"{value * 1000:.0f} µs" if value < 0.1 else f"{value:.3g} ms"
+
+
+def size(value: float | None) -> str:
+    """ "124 kB" """
+    if value is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

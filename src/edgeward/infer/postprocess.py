@@ -1,0 +1,43 @@
+"""Output tensors to the answer."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgeward.records.model import Classify, Postprocess, Softmax
+
+
+class Class(Struct, frozen=True):
+    """One class the model sees in a sample, with its score."""
+
+    label: str
+    index: int
+    score: float
+
+
+def softmax(scores: NDArray[Any]) -> NDArray[np.float32]:
+    """Probabilities along the last axis."""
+    shifted = np.exp(scores - scores.max(axis=-1, keepdims=True), dtype=np.float32)
+    return shifted / shifted.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def apply(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) -> tuple[NDArray[Any], tuple[Class, ...]]:
+    """The first output of one sample (no batch axis) after `steps`, and the classes they name, best first."""
+    classes: tuple[Class, ...] = ()
+    for step in steps:
+        match step:
+            case Softmax():
+                scores = softmax(scores)
+            case Classify():
+                classes = _best(scores.reshape(-1), step.top, labels)
+    return scores, classes
+
+
+def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Class, ...]:
+    order = [int(scores.argmax())] if count == 1 else np.argsort(-scores, kind="stable")[:count].tolist()
+    return tuple(
+        Class(labels[index] if index < len(labels) else str(index), index, float(scores[index])) for index in order
+    )

@@ -1,0 +1,132 @@
+"""One model with the steps around it: raw sample in, answer out."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from time import perf_counter_ns
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeward.infer import postprocess as post
+from edgeward.infer.preprocess import Preprocessor
+from edgeward.infer.runtimes.base import Session
+from edgeward.kit.errors import WrongInput
+from edgeward.records.model import Postprocess, Preprocess, TensorSpec
+
+Sample = Mapping[str, NDArray[Any]]
+"""One array per model input, without a batch axis, before preprocessing."""
+
+
+class Answer(NamedTuple):
+    """What the model says of one sample, and where the time went (milliseconds).
+
+    `outputs` has one array per model output without its batch axis; `classes` is empty unless the steps classify.
+    """
+
+    outputs: dict[str, NDArray[Any]]
+    classes: tuple[post.Class, ...]
+    pre_ms: float
+    infer_ms: float
+    post_ms: float
+
+
+class Predictor:
+    """Runs `session` on raw samples. Preprocessing applies to the first input, postprocessing to the first output."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        preprocess: Preprocess = (),
+        postprocess: Postprocess = (),
+        labels: Sequence[str] = (),
+    ) -> None:
+        if preprocess and len(session.inputs) != 1:
+            raise WrongInput(f"preprocessing steps serve models with one input; this one has {len(session.inputs)}")
+        self.session = session
+        self._prepare = Preprocessor(preprocess) if preprocess else None
+        self._postprocess = postprocess
+        self._labels = labels
+        self._slots = tuple((spec.name, np.dtype(spec.dtype), spec.shape[1:], _size(spec)) for spec in session.inputs)
+        self._names = tuple(spec.name for spec in session.outputs)
+
+    def answer(self, sample: Sample) -> Answer:
+        """The answer to one sample. Raises WrongInput when the sample does not fit the model."""
+        start = perf_counter_ns()
+        feeds = {name: tensor[None] for name, tensor in self.tensors(sample).items()}
+        ready = perf_counter_ns()
+        values = self.session.run(feeds)
+        done = perf_counter_ns()
+        outputs = {name: value[0] if value.ndim else value for name, value in zip(self._names, values, strict=True)}
+        classes: tuple[post.Class, ...] = ()
+        if self._postprocess:
+            first = self._names[0]
+            outputs[first], classes = post.apply(self._postprocess, outputs[first], self._labels)
+        return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6)
+
+    def tensors(self, sample: Sample) -> dict[str, NDArray[Any]]:
+        """The model's input tensors for one sample, without a batch axis."""
+        feeds = {}
+        for name, dtype, shape, size in self._slots:
+            if name not in sample:
+                raise WrongInput(f"the sample has no array {name!r}; it has {', '.join(sample) or 'none'}")
+            tensor = sample[name] if self._prepare is None else self._prepare(sample[name])
+            if tensor.dtype != dtype:
+                tensor = _cast(name, tensor, dtype)
+            if tensor.shape != shape:
+                tensor = _shaped(name, tensor, shape, size)
+            feeds[name] = tensor
+        return feeds
+
+    def outputs_of(self, samples: Iterable[Sample], *, batch: int = 32) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Batched raw outputs (no postprocessing) over many samples, in order; one tuple of arrays per batch.
+
+        A model with a fixed batch size is fed batches of that size, the last one padded by repetition.
+        """
+        first = self.session.inputs[0].shape[:1]
+        fixed = first[0] if first and isinstance(first[0], int) else None
+        iterator = iter(samples)
+        while group := [self.tensors(sample) for sample in islice(iterator, fixed or batch)]:
+            count = len(group)
+            if fixed is not None:
+                group += [group[-1]] * (fixed - count)
+            feeds = {name: np.stack([tensors[name] for tensors in group]) for name in group[0]}
+            yield tuple(value[:count] for value in self.session.run(feeds))
+
+
+def _size(spec: TensorSpec) -> int | None:
+    """Elements of one sample, None where a dimension is free."""
+    product = 1
+    for dim in spec.shape[1:]:
+        if isinstance(dim, str):
+            return None
+        product *= dim
+    return product
+
+
+def _cast(name: str, tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Into the model's dtype where no value is lost: bytes to floats, int64 to int32 in range; else WrongInput."""
+    if dtype.kind == "f" and tensor.dtype.kind in "fiub":
+        return tensor.astype(dtype)
+    if dtype.kind in "iu" and tensor.dtype.kind in "iub" and (tensor.size == 0 or _in_range(tensor, dtype)):
+        return tensor.astype(dtype)
+    raise WrongInput(f"input {name!r} is {dtype}, the sample is {tensor.dtype} and would lose values")
+
+
+def _in_range(tensor: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    limits = np.iinfo(dtype)
+    return bool(tensor.min() >= limits.min and tensor.max() <= limits.max)
+
+
+def _shaped(name: str, tensor: NDArray[Any], shape: tuple[int | str, ...], size: int | None) -> NDArray[Any]:
+    """The tensor in the model's shape where only axes of length 1 differ; else WrongInput."""
+    if len(tensor.shape) == len(shape) and all(
+        isinstance(want, str) or have == want for have, want in zip(tensor.shape, shape, strict=True)
+    ):
+        return tensor
+    if size == tensor.size and [d for d in tensor.shape if d != 1] == [d for d in shape if d != 1]:
+        return tensor.reshape([d for d in shape if isinstance(d, int)])
+    wanted = "x".join(str(dim) for dim in shape) or "one number"
+    got = "x".join(str(dim) for dim in tensor.shape) or "one number"
+    raise WrongInput(f"input {name!r} wants {wanted} per sample, got {got}")

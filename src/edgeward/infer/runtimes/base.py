@@ -1,0 +1,50 @@
+"""What a runtime promises: to load a model from bytes and run it on batched tensors."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from edgeward.records.model import TensorSpec
+
+Tensors = Mapping[str, NDArray[Any]]
+
+
+class Session(Protocol):
+    """A loaded model. `inputs` and `outputs` are as the model states them, batch axis included."""
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]: ...
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]: ...
+
+    def run(self, feeds: Tensors) -> list[NDArray[Any]]:
+        """One value per output, in order. Raises WrongInput when a name, dtype or shape does not fit."""
+        ...
+
+
+class Runtime(Protocol):
+    """An engine that runs models of some formats."""
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """What it loads, such as ("onnx",)."""
+        ...
+
+    def version(self) -> str: ...
+
+    def providers(self) -> tuple[str, ...]:
+        """The execution back-ends inside it that this machine offers, best first."""
+        ...
+
+    def load(self, model: bytes, *, threads: int) -> Session:
+        """A session on `threads` threads.
+
+        Raises WrongInput for bytes that are no such model, Unsupported for an operator it does not have.
+        """
+        ...
+
+    def smoke_model(self) -> bytes:
+        """A one-node model that doubles its input: float32, one free dimension, named "x"."""
+        ...

@@ -1,0 +1,73 @@
+"""Files to raw samples: images (uint8, height × width × channel), recordings (float32 in -1..1), arrays as they are."""
+
+import wave
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeward.kit.errors import WrongInput
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+
+
+def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
+    """Height × width × channels, RGB or grey, turned upright. Raises WrongInput for a file that is no image."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if channels not in (1, 3):
+        raise WrongInput(f"{path}: images have 1 or 3 channels, the model wants {channels}", hint="use an .npz")
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"), np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise WrongInput(f"{path}: this image cannot be decoded", hint=f"remove it, or replace it: {path}") from error
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def read_wav(path: Path) -> tuple[NDArray[np.float32], int]:
+    """The waveform in -1..1, channels averaged to mono, and its sample rate in Hz. Takes PCM of 8, 16, 24, 32 bits."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            data = file.readframes(file.getnframes())
+    except (wave.Error, EOFError) as error:
+        raise WrongInput(f"{path}: this is no PCM WAV file ({error or 'it ends too early'})") from error
+    usable = data[: len(data) - len(data) % (width * channels)]
+    if not usable:
+        raise WrongInput(f"{path}: this recording is empty")
+    return _from_pcm(usable, width).reshape(-1, channels).mean(axis=1, dtype=np.float32), rate
+
+
+def _from_pcm(data: bytes, width: int) -> NDArray[np.float32]:
+    match width:
+        case 1:
+            return (np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
+        case 3:
+            widened = np.zeros((len(data) // 3, 4), np.uint8)
+            widened[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+            return widened.view("<i4")[:, 0].astype(np.float32) / np.float32(2**31)
+        case _:
+            scale = 2 ** (8 * width - 1)
+            return np.frombuffer(data, f"<i{width}").astype(np.float32) / np.float32(scale)
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """Every array of the file. Raises WrongInput for what is no .npz, and for arrays of Python objects."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise WrongInput(f"{path}: this is a single .npy array; wanted an .npz", hint="np.savez(path, x=array)")
+            return {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
+        raise WrongInput(f"{path}: this is no readable .npz ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return "it holds Python objects" if "allow_pickle" in text else (text[:120] or "it is empty")

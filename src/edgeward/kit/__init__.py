@@ -1,0 +1,1 @@
+"""How we work: fail, store, retry, write files, load plugins. Knows no model and no device."""

@@ -1,0 +1,164 @@
+"""What was tried, what it cost, and which one was chosen."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from edgeward.records.base import Bytes, Count, Digest, Document, Instant, Positive, Record, Slug
+from edgeward.records.model import Dataset, Preprocess
+from edgeward.records.target import Budget
+
+
+class Step(Document):
+    """One pass with its options; options are checked by the pass itself."""
+
+    use: Slug
+    options: Mapping[str, bool | int | float | str] = {}
+
+
+class Recipe(Document):
+    """Passes in the order they run."""
+
+    name: Slug
+    steps: tuple[Step, ...]
+
+
+class Distribution(Record):
+    """Summary of `runs` timed runs; the raw runs stay in the blob store under `samples`."""
+
+    runs: Count
+    p50_ms: Positive
+    p95_ms: Positive
+    p99_ms: Positive
+    max_ms: Positive
+    samples: Digest
+    p90_ms: Positive | None = None
+    min_ms: Positive | None = None
+    iqr_ms: float | None = None
+
+
+class Setting(Record):
+    """What else decides a number: a measurement without its setting is a rumour.
+
+    `conditions` is one line for a person: governor, load, throttling, virtual machine.
+    """
+
+    device_id: str
+    runtime_version: str
+    kernel: str
+    cpu_governor: str
+    thread_count: Count
+    warmup_runs: Count
+    scenario: Literal["single_stream", "multi_stream", "server", "offline"]
+    cpu: str = ""
+    conditions: str = ""
+
+
+class Measurement(Record):
+    """One model measured on one machine. `throttled` marks numbers taken while hot.
+
+    `model` is the digest of the Model record. `peak_memory_bytes` is of the whole process.
+    `energy_mj` is per inference, None where the machine has no meter. `quality` is by metric
+    name, higher is better except for errors (mse, mae, rmse). `cold_start_ms` is load plus first inference.
+    """
+
+    model: Digest
+    target: Slug
+    setting: Setting
+    taken_at: Instant
+    latency: Distribution
+    cold_start_ms: Positive
+    throughput_per_s: Positive
+    peak_memory_bytes: Bytes
+    energy_mj: Positive | None
+    quality: Mapping[str, float]
+    temperature_c: float | None
+    throttled: bool
+    load_ms: Positive | None = None
+    first_ms: Positive | None = None
+
+
+class Comparison(Record):
+    """B against A, runs interleaved. `ratio` is A's p50 over B's: above 1, B is faster.
+
+    The interval holds the ratio with 95 % confidence; a tie is an interval that contains 1.
+    """
+
+    ratio: Positive
+    ratio_ci: tuple[Positive, Positive]
+    verdict: Literal["faster", "slower", "tie"]
+
+
+class Violation(Record):
+    """A limit that was not kept. `limit` is the Budget field's name."""
+
+    limit: str
+    allowed: float
+    measured: float
+
+
+class Latency(Record):
+    """Percentiles of one inference in milliseconds, over `runs` interleaved runs."""
+
+    p50: Positive
+    p95: Positive
+    p99: Positive
+    runs: Count
+
+
+class Trial(Record):
+    """One candidate as it ran here. The numbers are None when `failure` says why it did not run.
+
+    `quality_drop` is baseline minus candidate, for errors such as mse the relative rise; its 95 %
+    interval is of paired differences. `speedup_p50` is the baseline's p50 over the candidate's, of
+    interleaved runs. `file` is a name inside the output folder, None for files that were not kept.
+    """
+
+    recipe: str
+    steps: tuple[Step, ...]
+    runtime: str
+    runtime_version: str
+    precision: str
+    file: str | None
+    digest: Digest | None
+    size_bytes: Bytes | None = None
+    quality: Mapping[str, float] = {}
+    quality_drop: float | None = None
+    quality_drop_ci: tuple[float, float] | None = None
+    latency_ms: Latency | None = None
+    latency_histogram: tuple[float, ...] = ()
+    speedup_p50: Positive | None = None
+    speedup_ci: tuple[Positive, Positive] | None = None
+    load_ms: Positive | None = None
+    first_ms: Positive | None = None
+    peak_memory_bytes: Bytes | None = None
+    violations: tuple[Violation, ...] = ()
+    failure: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Report(Record):
+    """Every trial of one optimisation, good and bad, and the choice with its reason."""
+
+    schema_version: int
+    edgeward_version: str
+    model: str
+    model_digest: Digest
+    metric: str
+    max_drop: float
+    budget: Budget
+    target: str
+    setting: Setting
+    evaluation: Dataset
+    calibration: Dataset
+    preprocess: Preprocess
+    seed: int
+    baseline: Trial
+    chosen: Trial | None
+    nearest: str | None
+    trials: tuple[Trial, ...]
+    pareto: tuple[str, ...]
+    reason: str
+    notes: tuple[str, ...]
+    command: str
+    taken_at: Instant
+    took_s: float

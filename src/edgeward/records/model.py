@@ -1,0 +1,128 @@
+"""A model, the steps around it, and the data used to calibrate and judge it."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from edgeward.records.base import Count, Descriptor, Digest, Document, Positive, Record, Slug
+
+Dtype = Literal[
+    "float32", "float16", "float64", "bfloat16", "int8", "uint8", "int16", "uint16",
+    "int32", "uint32", "int64", "uint64", "bool", "string",
+]  # fmt: skip
+
+
+class TensorSpec(Record):
+    """One input or output. A name in `shape` is a free dimension, such as "batch"."""
+
+    name: str
+    dtype: Dtype
+    shape: tuple[int | str, ...]
+
+
+class Model(Record):
+    """A network in one format, such as "onnx" or "litert". `parent` is what it was made from."""
+
+    name: Slug
+    format: Slug
+    files: tuple[Descriptor, ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    parameter_count: Count
+    parent: Digest | None = None
+
+
+Side = Annotated[int, Meta(ge=1, le=65536)]
+
+
+class Resize(Record, tag="resize"):
+    """To height × width by bilinear filtering; `keep_aspect` fits inside and pads with grey 114."""
+
+    height: Side
+    width: Side
+    keep_aspect: bool = False
+
+
+class CenterCrop(Record, tag="center_crop"):
+    """The middle height × width of an image, which must be at least that large."""
+
+    height: Side
+    width: Side
+
+
+class ColorOrder(Record, tag="color_order"):
+    """Swaps red and blue where a model was trained on BGR. Raw samples are always RGB."""
+
+    order: Literal["RGB", "BGR"]
+
+
+class Normalize(Record, tag="normalize"):
+    """(value × scale - mean) / std, per channel (the last axis); one value serves all channels."""
+
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[Positive, ...] = (1.0,)
+    scale: Positive = 1 / 255
+
+
+class ToLayout(Record, tag="to_layout"):
+    """The axes order the model wants, without the batch axis; raw images are height, width, channel."""
+
+    layout: Literal["NCHW", "NHWC"]
+
+
+class FitLength(Record, tag="fit_length"):
+    """A waveform cut, or padded with zeros, at its end to so many samples."""
+
+    samples: Annotated[int, Meta(ge=1)]
+
+
+class LogMel(Record, tag="log_mel"):
+    """Waveform to log-mel energies, frames × mels: ln(mel power + floor). HTK mel scale, Hann window."""
+
+    sample_rate: Annotated[int, Meta(ge=1)]
+    frame_length: Annotated[int, Meta(ge=2)]
+    hop_length: Annotated[int, Meta(ge=1)]
+    mel_count: Annotated[int, Meta(ge=1)]
+    low_hz: Annotated[float, Meta(ge=0)]
+    high_hz: Positive
+    floor: Positive = 1e-6
+
+
+PreprocessStep = Resize | CenterCrop | ColorOrder | Normalize | ToLayout | FitLength | LogMel
+Preprocess = tuple[PreprocessStep, ...]
+"""From raw sample to input tensor; the same steps run in calibration, evaluation and on the device."""
+
+
+class PreprocessFile(Document):
+    """What a person writes to say how a model wants its input: `[[preprocess]]` tables in TOML."""
+
+    preprocess: Preprocess
+
+
+class Softmax(Record, tag="softmax"):
+    """Scores to probabilities along the last axis of the first output."""
+
+
+class Classify(Record, tag="classify"):
+    """The best `top` classes of the first output, named by the bundle's labels."""
+
+    top: Annotated[int, Meta(ge=1)] = 1
+
+
+Postprocess = tuple[Softmax | Classify, ...]
+"""From output tensors to the answer."""
+
+SampleKind = Literal["image", "audio", "tensor"]
+"""What a raw sample is: uint8 RGB or grey height × width × channel; a float32 mono waveform in -1..1; or
+the model's own input tensors."""
+
+
+class Dataset(Record):
+    """Samples with one purpose. Calibration data never doubles as evaluation data."""
+
+    name: str
+    purpose: Literal["calibration", "evaluation"]
+    kind: SampleKind
+    samples: Digest
+    sample_count: Count
+    class_count: Count

@@ -1,0 +1,1 @@
+"""The inference process: answers requests with verified bundles."""

@@ -13,7 +13,11 @@ from edgeward.kit.errors import WrongInput
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Puts `data` at `path`: whole and synced to disk, or not at all. Replaces what stood there."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # the person knows this name, and not that of our partial file
+        raise
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)

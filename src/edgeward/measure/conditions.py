@@ -100,7 +100,8 @@ def virtualization(root: Path = sysfs.ROOT) -> str | None:
 
 _VENDORS = {
     "qemu": "kvm", "kvm": "kvm", "firecracker": "firecracker", "amazon ec2": "amazon",
-    "google compute engine": "google", "vmware": "vmware", "virtualbox": "virtualbox", "innotek": "virtualbox", "xen": "xen", "parallels": "parallels",
+    "google compute engine": "google", "vmware": "vmware", "virtualbox": "virtualbox", "innotek": "virtualbox",
+    "xen": "xen", "parallels": "parallels",
 }  # fmt: skip
 
 

@@ -78,8 +78,12 @@ def cpu_features(root: Path = sysfs.ROOT) -> tuple[str, ...]:
 
 def target_name(root: Path = sysfs.ROOT) -> str:
     """A slug for machines like this one: of the board, or of the host name where the board has no name."""
-    name = _board_name(root) or hostname(root)
-    return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-.")[:63].rstrip("-.") or "machine"
+    return slug_of(_board_name(root) or hostname(root))
+
+
+def slug_of(text: str) -> str:
+    """The nearest name that a record takes: "Raspberry Pi 5 Model B Rev 1.0" → "raspberry-pi-5-model-b-rev-1.0"."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:63].rstrip("-.") or "machine"
 
 
 def board(root: Path = sysfs.ROOT) -> str:

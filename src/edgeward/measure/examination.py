@@ -1,0 +1,80 @@
+"""Gathers the facts that the doctor judges, on this machine or from a recorded tree."""
+
+import errno
+import locale
+import os
+import platform
+import re
+import shutil
+import struct
+from pathlib import Path
+
+from edgeward.kit import files, process
+from edgeward.kit.clock import Clock
+from edgeward.kit.errors import EdgewardError
+from edgeward.measure import accelerators, cgroups, conditions, machine, smoke, sysfs
+from edgeward.measure.doctor import Facts
+
+
+def gather(clock: Clock, root: Path = sysfs.ROOT) -> Facts:
+    """The facts of this machine. Runtimes, Python, locale and the home folder are never read from a recorded tree."""
+    memory = sysfs.fields(root / "proc/meminfo")
+    runtimes = smoke.runtimes_found()
+    found = accelerators.find(root, offered={name for one in runtimes if one.works for name in one.providers})
+    nodes = {one.node: accelerators.closed_to_user(root / one.node.lstrip("/")) for one in found if one.node}
+    folder = key_folder()
+    return Facts(
+        now=clock.now(),
+        python=platform.python_version(),
+        pointer_bits=struct.calcsize("P") * 8,
+        kernel_arch=platform.machine(),
+        runtimes=runtimes,
+        telemetry_switch=os.environ.get("ORT_DISABLE_TELEMETRY"),
+        memory_bytes=sysfs.kibibytes(memory.get("MemTotal")),
+        memory_available_bytes=sysfs.kibibytes(memory.get("MemAvailable")),
+        memory_pressure=machine.memory_pressure(root),
+        swap_bytes=sysfs.kibibytes(memory.get("SwapTotal")),
+        swap_free_bytes=sysfs.kibibytes(memory.get("SwapFree")),
+        storage_free_bytes=files.free_bytes(root),
+        conditions=conditions.conditions(root),
+        pi_throttled=_pi_throttled(root),
+        accelerators=found,
+        closed_nodes={node: group for node, group in nodes.items() if group},
+        usable_cpu_count=machine.usable_cpu_count() if root == sysfs.ROOT else conditions.cpu_count(root),
+        cpu_limit=cgroups.cpu_limit(root),
+        memory_limit_bytes=cgroups.memory_limit_bytes(root),
+        text_encoding=locale.getpreferredencoding(do_setlocale=False),
+        key_folder=str(folder),
+        key_folder_fault=folder_fault(folder),
+    )
+
+
+def key_folder() -> Path:
+    """Where a person's signing key is kept."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgeward"
+
+
+def folder_fault(folder: Path) -> str | None:
+    """Why nothing could be written into `folder`, which need not exist yet; None when it could."""
+    place = folder
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        return f"{place} is a file"
+    if os.access(place, os.W_OK | os.X_OK):
+        return None
+    read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+    return f"{place} is read-only" if read_only else f"{place}: {os.strerror(errno.EACCES).lower()}"
+
+
+def _pi_throttled(root: Path) -> int | None:
+    """From the kernel, else from the firmware's own tool, which newer kernels leave as the only way."""
+    word = conditions.pi_throttled(root)
+    if word is not None or root != sysfs.ROOT or shutil.which("vcgencmd") is None:
+        return word
+    try:
+        finished = process.run(["vcgencmd", "get_throttled"], limit_s=5)
+    except (EdgewardError, OSError):
+        return None
+    found = re.search(rb"throttled=0x([0-9a-fA-F]+)", finished.output)
+    return int(found.group(1), 16) if found else None

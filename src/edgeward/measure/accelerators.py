@@ -128,7 +128,7 @@ def _judged(seen: Seen, root: Path, offered: Collection[str], driven: Collection
     good = f"{seen.family.provider} reaches it"
     return AcceleratorFound(
         kind=seen.family.kind,
-        name=f"{seen.family.name} at {seen.place}",
+        name=f"{seen.family.name} {seen.place}",
         node=seen.node,
         driver=seen.driver,
         usable=not faults,
@@ -176,7 +176,7 @@ def _on_pci(root: Path) -> Iterator[Seen]:
             # 0x03 is a display controller, 0x12 a processing accelerator; a sound chip of the same maker is neither.
             if exact or (f"{vendor:04x}:*" in family.pci and group in (0x03, 0x12)):
                 driver = sysfs.link_name(device / "driver")
-                yield Seen(family, f"PCI {device.name}", _pci_node(root, device, family), driver)
+                yield Seen(family, f"at PCI {device.name}", _pci_node(root, device, family), driver)
                 break
 
 
@@ -198,7 +198,7 @@ def _on_usb(root: Path) -> Iterator[Seen]:
         for family in FAMILIES:
             if name in family.usb:
                 node = _usb_node(root, device)
-                yield Seen(family, f"USB {device.name}{_usb_speed(device)}", node, None)
+                yield Seen(family, f"at USB {device.name}{_usb_speed(device)}", node, None)
 
 
 def _usb_node(root: Path, device: Path) -> str | None:
@@ -220,12 +220,12 @@ def _on_chip(root: Path, family: Family) -> Seen | None:
             driver = sysfs.link_name(entry / "device/driver")
             if driver in family.render:
                 node = f"dev/{'dri' if folder == 'drm' else 'accel'}/{entry.name}"
-                return Seen(family, "the chip", f"/{node}" if (root / node).exists() else None, driver)
+                return Seen(family, "in the chip", f"/{node}" if (root / node).exists() else None, driver)
     is_soc = any(name.startswith(family.soc) for name in sysfs.words(root / "proc/device-tree/compatible"))
     if family.soc and not is_soc:
         return None
     place = None if family.pci else _first_node(root, family)
-    return Seen(family, "the chip", place, family.driver if place else None) if place or is_soc else None
+    return Seen(family, "in the chip", place, family.driver if place else None) if place or is_soc else None
 
 
 def _first_node(root: Path, family: Family) -> str | None:

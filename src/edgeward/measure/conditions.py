@@ -1,5 +1,6 @@
 """What else decides a number here and now: governor, load, heat, throttling, virtual machine."""
 
+import math
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -72,9 +73,10 @@ def cpu_count(root: Path = sysfs.ROOT) -> int:
 def load_1_min(root: Path = sysfs.ROOT) -> float | None:
     """The load average of the last minute."""
     try:
-        return float((sysfs.text(root / "proc/loadavg") or "").split()[0])
+        load = float((sysfs.text(root / "proc/loadavg") or "").split()[0])
     except (IndexError, ValueError):
         return None
+    return load if math.isfinite(load) else None
 
 
 def governor(root: Path = sysfs.ROOT) -> str | None:

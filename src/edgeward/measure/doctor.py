@@ -15,6 +15,8 @@ OLDEST_YEAR = 2026
 Level = Literal["ok", "note", "warning", "problem"]
 _SEVERITY: tuple[Level, ...] = ("problem", "warning", "note", "ok")
 _PI_NOW = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "soft temperature limit"}
+_MEND_POWER = "vcgencmd get_throttled  # 0x0 once it runs on its maker's power supply"
+_MEND_HEAT = "sensors  # then a heat sink, a fan or less load"
 _TURN_ON_PERFORMANCE = "echo performance | sudo tee /sys/devices/system/cpu/cpufreq/policy*/scaling_governor"
 
 
@@ -78,7 +80,7 @@ def _python(facts: Facts) -> Finding:
             check="python",
             level="warning",
             message=f"Python {facts.python} is a 32-bit build on a 64-bit kernel; runtimes come as 64-bit only",
-            mend="install the 64-bit image of this operating system",
+            mend="getconf LONG_BIT  # 32: install the 64-bit image of the operating system",
         )
     return Finding(check="python", level="ok", message=f"Python {facts.python}, {facts.pointer_bits}-bit")
 
@@ -158,7 +160,7 @@ def _throttling(facts: Facts) -> Finding:
     now = ", ".join(text for bit, text in _PI_NOW.items() if word >> bit & 1)
     past = ", ".join(text for bit, text in _PI_NOW.items() if word >> (16 + bit) & 1)
     under_voltage = word & 1 or word >> 16 & 1
-    mend = "use the maker's power supply; vcgencmd get_throttled" if under_voltage else "cool it; sensors"
+    mend = _MEND_POWER if under_voltage else _MEND_HEAT
     if now or facts.conditions.throttled_now:
         message = f"held back now: {now or 'heat or power limits the clock'}{_at(facts.conditions.temperature_c)}"
         return _finding("throttling", "problem" if word & 1 else "warning", message, mend)

@@ -50,8 +50,12 @@ def gather(clock: Clock, root: Path = sysfs.ROOT) -> Facts:
 
 
 def key_folder() -> Path:
-    """Where a person's signing key is kept."""
-    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "edgeward"
+    """Where a person's signing key is kept; a user without a home folder would need one under /."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path("/")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "edgeward"
 
 
 def folder_fault(folder: Path) -> str | None:

@@ -55,9 +55,10 @@ def list_count(path: Path) -> int | None:
     """How many numbers a kernel list such as "0-3,8" names."""
     try:
         spans = [part.split("-") for part in (text(path) or "").split(",")]
-        return sum(int(span[-1]) - int(span[0]) + 1 for span in spans) or None
+        count = sum(int(span[-1]) - int(span[0]) + 1 for span in spans)
     except ValueError:
         return None
+    return count if 0 < count < 1 << 20 else None
 
 
 def fields(path: Path) -> dict[str, str]:
@@ -72,5 +73,5 @@ def fields(path: Path) -> dict[str, str]:
 
 def kibibytes(field: str | None) -> int:
     """The bytes of a /proc/meminfo value such as "8052508 kB"; 0 when there is none."""
-    found = re.match(r"\d+", field or "")
+    found = re.match(r"\d{1,16}", field or "")
     return int(found.group()) * 1024 if found else 0

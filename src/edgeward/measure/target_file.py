@@ -43,13 +43,16 @@ def to_toml(target: Target) -> bytes:
 
 def _pairs(fields: Mapping[str, Any]) -> Iterator[str]:
     for name, value in fields.items():
-        # A JSON string, number or list of strings is a TOML one too, once DEL is escaped.
-        written = json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-        yield f"{_key(name)} = {written}"
+        yield f"{_key(name)} = {_value(value)}"
 
 
 def _key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _value(name)
+
+
+def _value(value: object) -> str:
+    """A JSON string, number or list of strings, which is a TOML one too once DEL is escaped."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def _versions(found: RuntimeFound) -> str:

@@ -1,6 +1,7 @@
 """`edgeward VERB …`: finds the verb's file, runs it, and tells an error once, in one sentence."""
 
 import importlib
+import io
 import os
 import sys
 from typing import NoReturn
@@ -64,6 +65,9 @@ def edgeward() -> None:
 def main() -> NoReturn:
     """The process `edgeward`: exit code 0 done, 1 failed, 2 wrong input, 3 gate missed, 4 not supported here,
     5 not reachable now, 6 refused; 130 after Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows "?" for "×" instead of an error
     try:
         sys.exit(edgeward.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as done:

@@ -115,6 +115,6 @@ def _show_peaks(peaks: "Peaks") -> None:
     columns = ("measured", "1 thread", f"{peaks.threads} threads", "")
     console.table("Speed of this machine", columns, rows, right=(1, 2))
     gain = peaks.int8_gops_one / peaks.fp32_gflops_one
-    console.say(f"int8 products run {gain:.1f}× as fast as float32 on one thread: the most that int8 can gain here.")
+    console.say(f"int8 products run {gain:.1f}× as fast as float32 on one thread: the most int8 can gain here.")
     for part in peaks.setting.split("; "):
         console.say(f"  {part}")

@@ -104,3 +104,9 @@ def test_privacy_names_the_collector_and_its_state():
 def test_a_telemetry_switch_that_the_user_turned_back_is_turned_off_again():
     done = edgeward("doctor", "--privacy", "--json", ORT_DISABLE_TELEMETRY="0")
     assert '"ON' not in done.stdout
+
+
+def test_a_terminal_without_utf_8_gets_its_table_too():
+    done = edgeward("probe", "--no-peaks", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "onnxruntime" in done.stdout

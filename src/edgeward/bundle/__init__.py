@@ -1,1 +1,40 @@
-"""The thing we ship: assembled, signed, verified."""
+"""The thing we ship: assembled, signed, verified. Nothing unverified runs: `verify` alone makes a VerifiedBundle."""
+
+from edgeward.bundle.assemble import Parts, assemble, reassemble
+from edgeward.bundle.keys import (
+    SigningKey,
+    Trust,
+    create_key,
+    default_key_path,
+    load_key,
+    load_or_create_key,
+    public_path_of,
+    trusted_keys,
+)
+from edgeward.bundle.layout import find_bundle
+from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test
+from edgeward.bundle.sign import sign
+from edgeward.bundle.verify import VerifiedBundle, peek, verify
+
+__all__ = [
+    "Parts",
+    "SelfTestResult",
+    "SigningKey",
+    "Trust",
+    "VerifiedBundle",
+    "assemble",
+    "create_key",
+    "default_key_path",
+    "expected_outputs",
+    "find_bundle",
+    "load_key",
+    "load_or_create_key",
+    "open_predictor",
+    "peek",
+    "public_path_of",
+    "reassemble",
+    "run_self_test",
+    "sign",
+    "trusted_keys",
+    "verify",
+]

@@ -3,11 +3,14 @@
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from edgeward.kit.codec import digest_of
 from edgeward.kit.errors import Refused
-from edgeward.kit.files import sync_folder
+from edgeward.kit.files import open_regular, sync_folder
+
+_CHUNK_BYTES = 1 << 20
 
 
 class Blobs:
@@ -46,16 +49,36 @@ class Blobs:
 
     def get(self, digest: str, size_bytes: int) -> bytes:
         """The bytes of `digest`, checked. Raises Refused when they are missing, of another length or altered."""
+        data = b"".join(self._chunks(digest, size_bytes, size_bytes))
+        if digest_of(data) != digest:
+            raise _altered(self.path(digest))
+        return data
+
+    def check(self, digest: str, size_bytes: int) -> None:
+        """Raises what `get` raises, and keeps none of the bytes in memory."""
+        hasher = hashlib.sha256()
+        for chunk in self._chunks(digest, size_bytes, _CHUNK_BYTES):
+            hasher.update(chunk)
+        if "sha256:" + hasher.hexdigest() != digest:
+            raise _altered(self.path(digest))
+
+    def _chunks(self, digest: str, size_bytes: int, chunk_bytes: int) -> Iterator[bytes]:
+        """`size_bytes` in all, from a regular file of that length; never a byte past it."""
         path = self.path(digest)
         try:
-            with path.open("rb") as file:
-                data = file.read(size_bytes + 1)
-                found = os.fstat(file.fileno()).st_size
+            file = open_regular(path)
         except FileNotFoundError:
             raise Refused(f"{path}: this blob is missing from the bundle") from None
-        if found != size_bytes:
-            how = "truncated" if found < size_bytes else "longer than it was"
-            raise Refused(f"{path}: {how}: {found} bytes, wanted {size_bytes}")
-        if "sha256:" + hashlib.sha256(data).hexdigest() != digest:
-            raise Refused(f"{path}: altered: its bytes no longer match the digest that names it")
-        return data
+        with file:
+            found = os.fstat(file.fileno()).st_size
+            if found != size_bytes:
+                how = "truncated" if found < size_bytes else "longer than it was"
+                raise Refused(f"{path}: {how}: {found} bytes, wanted {size_bytes}")
+            left = size_bytes
+            while left and (chunk := file.read(min(left, chunk_bytes))):
+                left -= len(chunk)
+                yield chunk
+
+
+def _altered(path: Path) -> Refused:
+    return Refused(f"{path}: altered: its bytes no longer match the digest that names it")

@@ -1,14 +1,17 @@
 """Files that are whole or not there at all: atomic writes, a folder that appears at once, locks, free space."""
 
+import errno
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from edgeward.kit.errors import WrongInput
+from edgeward.kit.errors import Refused, WrongInput
 
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -31,6 +34,20 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             error.filename = str(path)
         raise
     sync_folder(path.parent)
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The regular file `path`, open for reading. Raises Refused for a link, a pipe or a device: it follows none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Refused(f"{path}: is a link, wanted the file itself") from None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refused(f"{path}: is no regular file")
+    return os.fdopen(descriptor, "rb")
 
 
 def sync_folder(folder: Path) -> None:

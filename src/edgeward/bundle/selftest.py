@@ -1,0 +1,102 @@
+"""Runs a verified bundle here, and checks that it answers as it did where it was made."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.versions import accepts
+from edgeward.infer import Predictor, runtimes
+from edgeward.kit.clock import Clock, SystemClock
+from edgeward.kit.errors import EdgewardError, Unsupported
+from edgeward.records.base import Record
+
+
+class SelfTestResult(Record):
+    """`worst_error` is the largest |got - expected| / (1 + max |expected|); infinite for an answer of another shape."""
+
+    passed: bool
+    reason: str
+    worst_error: float
+    tolerance: float
+    sample_count: int
+    took_s: float
+
+
+def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> Predictor:
+    """The bundle's model, loaded, with the steps around it. On as many threads as it was measured with, but
+    no more than there are CPUs here, unless `threads` says otherwise.
+
+    Raises Unsupported when its runtime is not installed here or has another version than the bundle allows.
+    """
+    manifest = verified.manifest
+    runtime = runtimes.load(manifest.runtime)
+    if not accepts(manifest.runtime_versions, runtime.version()):
+        raise Unsupported(
+            f"{verified.reference}: wants {manifest.runtime} {manifest.runtime_versions}, here is {runtime.version()}",
+            hint=f"pip install '{manifest.runtime}{manifest.runtime_versions}'",
+        )
+    if manifest.model.format not in runtime.formats:
+        raise Unsupported(f"{verified.reference}: {manifest.runtime} does not run {manifest.model.format} models")
+    count = threads or min(manifest.thread_count, len(os.sched_getaffinity(0)))
+    return Predictor(
+        runtime.load(verified.model, threads=count),
+        preprocess=manifest.preprocess,
+        postprocess=manifest.postprocess,
+        labels=manifest.labels,
+    )
+
+
+def expected_outputs(predictor: Predictor, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """What the whole pipeline answers to each sample of `inputs` (samples on the first axis), stacked by output."""
+    count = len(next(iter(inputs.values())))
+    answers = [predictor.answer({name: array[index] for name, array in inputs.items()}) for index in range(count)]
+    return {name: np.stack([answer.outputs[name] for answer in answers]) for name in answers[0].outputs}
+
+
+def run_self_test(verified: VerifiedBundle, predictor: Predictor, clock: Clock | None = None) -> SelfTestResult:
+    """Runs the bundle's self-test on `predictor`. A miss is told in the result and raises nothing."""
+    clock = clock or SystemClock()
+    limits = verified.manifest.self_test
+    inputs, expected = verified.self_test()
+    start_s = clock.monotonic_s()
+    try:
+        got = expected_outputs(predictor, inputs)
+    except EdgewardError as fault:
+        got, reason = {}, fault.message
+    else:
+        reason = ""
+    took_s = clock.monotonic_s() - start_s
+    worst = max((_error(got.get(name), wanted) for name, wanted in expected.items()), default=float("inf"))
+    if not reason:
+        reason = _judge(worst, limits.tolerance, took_s, limits.deadline_s)
+    return SelfTestResult(
+        passed=reason == "",
+        reason=reason or f"every answer within {limits.tolerance:g}",
+        worst_error=worst,
+        tolerance=limits.tolerance,
+        sample_count=len(next(iter(inputs.values()))),
+        took_s=took_s,
+    )
+
+
+def _judge(worst: float, tolerance: float, took_s: float, deadline_s: float) -> str:
+    """Why the test is missed; empty when it is not."""
+    if not worst <= tolerance:
+        return f"an answer is off by {worst:.3g}, allowed is {tolerance:g}"
+    if took_s > deadline_s:
+        return f"it took {took_s:.3g} s, allowed are {deadline_s:g} s"
+    return ""
+
+
+def _error(got: NDArray[Any] | None, expected: NDArray[Any]) -> float:
+    if got is None or got.shape != expected.shape or got.dtype.kind != expected.dtype.kind:
+        return float("inf")
+    if expected.dtype.kind not in "fiub":
+        return 0.0 if np.array_equal(got, expected) else float("inf")
+    wanted = expected.astype(np.float64)
+    error = np.abs(got.astype(np.float64) - wanted).max(initial=0.0) / (1 + np.abs(wanted).max(initial=0.0))
+    return float(error) if np.isfinite(error) else float("inf")

@@ -145,15 +145,7 @@ def _publish(layout: oci.Layout, manifest: Manifest, files: tuple[oci.OciDescrip
         artifact_type=oci.MODEL_TYPE,
         config=config,
         layers=layers,
-        annotations={
-            "org.opencontainers.image.created": _rfc3339(manifest.created_at),
-            "org.opencontainers.image.title": manifest.name,
-            "org.opencontainers.image.version": manifest.version,
-            "io.edgeward.schema-version": str(manifest.schema_version),
-            "io.edgeward.runtime": manifest.runtime,
-            "io.edgeward.runtime-versions": manifest.runtime_versions,
-            "io.edgeward.targets": ",".join(manifest.targets),
-        },
+        annotations=_annotations(manifest),
     )
     stored = layout.put(codec.to_canonical_json(document), oci.MANIFEST_TYPE)
     entry = replace(
@@ -163,6 +155,19 @@ def _publish(layout: oci.Layout, manifest: Manifest, files: tuple[oci.OciDescrip
     )
     layout.write_index(oci.OciIndex(schema_version=2, media_type=oci.INDEX_TYPE, manifests=(entry,)))
     return stored.digest
+
+
+def _annotations(manifest: Manifest) -> dict[str, str]:
+    """What a registry shows, and what a device reads before it fetches anything else."""
+    return {
+        "org.opencontainers.image.created": _rfc3339(manifest.created_at),
+        "org.opencontainers.image.title": manifest.name,
+        "org.opencontainers.image.version": manifest.version,
+        "io.edgeward.schema-version": str(manifest.schema_version),
+        "io.edgeward.runtime": manifest.runtime,
+        "io.edgeward.runtime-versions": manifest.runtime_versions,
+        "io.edgeward.targets": ",".join(manifest.targets),
+    }
 
 
 def _config(manifest: Manifest, layers: tuple[oci.OciDescriptor, ...], precision: str) -> dict[str, Any]:

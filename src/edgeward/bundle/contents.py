@@ -1,5 +1,6 @@
 """What an unaltered layout holds: decoded, checked for sense, but not yet judged by who signed it."""
 
+from collections.abc import Collection
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -58,7 +59,7 @@ def find_model(layout: Layout) -> tuple[OciDescriptor, bytes]:
 
 
 def read_contents(layout: Layout, found: tuple[OciDescriptor, bytes] | None = None) -> Contents:
-    """The documents of the bundle, with every file checked against its digest. Raises Refused for the first fault."""
+    """The documents of the bundle, checked against their digests and for sense. Raises Refused for the first fault."""
     entry, raw = found or find_model(layout)
     where = f"{layout.folder}"
     document = decode(raw, OciManifest, f"{where}: manifest {entry.digest}")
@@ -67,11 +68,27 @@ def read_contents(layout: Layout, found: tuple[OciDescriptor, bytes] | None = No
     config = decode(
         layout.read(document.config, "ModelPack config", limit_bytes=MANIFEST_LIMIT_BYTES), _Config, f"{where}: config"
     )
-    needed = (*manifest.model.files, manifest.self_test.inputs, manifest.self_test.expected, *manifest.layers)
-    _check_listed(needed, files, where)
-    for path, layer in files.items():
-        layout.check(layer, path)
+    _check_listed(manifest, files, where)
     return Contents(layout, entry.digest, document, manifest, config, files)
+
+
+def read_files(contents: Contents, keep: Collection[str]) -> dict[str, bytes]:
+    """The bytes of the files whose digests are in `keep`, by digest; every other file is checked and let go.
+
+    Each file is read once. Raises Refused that names the first file that is missing, cut or altered.
+    """
+    kept = {}
+    for path, layer in contents.files.items():
+        if layer.digest in keep:
+            kept[layer.digest] = contents.layout.read(layer, path)
+        else:
+            contents.layout.check(layer, path)
+    return kept
+
+
+def used(manifest: Manifest) -> tuple[Descriptor, Descriptor, Descriptor]:
+    """What a device needs of the files: the model, the self-test's inputs and its expected outputs."""
+    return manifest.model.files[0], manifest.self_test.inputs, manifest.self_test.expected
 
 
 def _files(document: OciManifest, where: str) -> dict[str, OciDescriptor]:
@@ -101,9 +118,11 @@ def _manifest(layout: Layout, files: dict[str, OciDescriptor], where: str) -> Ma
     return decode(raw, Manifest, f"{where}: {MANIFEST_PATH}")
 
 
-def _check_listed(needed: tuple[Descriptor, ...], files: dict[str, OciDescriptor], where: str) -> None:
+def _check_listed(manifest: Manifest, files: dict[str, OciDescriptor], where: str) -> None:
     """What our manifest speaks of must be among the files that the signed manifest lists."""
+    if len(manifest.model.files) != 1:
+        raise Refused(f"{where}: {MANIFEST_PATH} names {len(manifest.model.files)} model files; wanted one")
     listed = {(layer.digest, layer.size, layer.media_type) for layer in files.values()}
-    for one in needed:
+    for one in (*used(manifest), *manifest.layers):
         if (one.digest, one.size_bytes, one.media_type) not in listed:
             raise Refused(f"{where}: {MANIFEST_PATH} speaks of {one.digest}, which the bundle does not list")

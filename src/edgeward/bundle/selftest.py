@@ -41,7 +41,7 @@ def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> P
         )
     if manifest.model.format not in runtime.formats:
         raise Unsupported(f"{verified.reference}: {manifest.runtime} does not run {manifest.model.format} models")
-    count = threads or min(manifest.thread_count, len(os.sched_getaffinity(0)))
+    count = threads or max(1, min(manifest.thread_count, len(os.sched_getaffinity(0))))
     return Predictor(
         runtime.load(verified.model, threads=count),
         preprocess=manifest.preprocess,

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from edgeward.bundle import layout as oci
 from edgeward.bundle import sigstore
-from edgeward.bundle.contents import read_contents
+from edgeward.bundle.contents import read_contents, read_files
 from edgeward.bundle.keys import SigningKey
 from edgeward.bundle.verify import signatures_of
 from edgeward.kit import codec
@@ -21,7 +21,9 @@ def sign(folder: Path, key: SigningKey) -> Signature:
     layout = oci.Layout(folder)
     made = Signature(key=key.fingerprint, format="sigstore-bundle-v0.3")
     with layout.alone():
-        digest = read_contents(layout).digest
+        contents = read_contents(layout)
+        read_files(contents, keep=())
+        digest = contents.digest
         if any(one.is_by(key.public, digest) for one in signatures_of(layout, digest)):
             return made
         index = layout.index()

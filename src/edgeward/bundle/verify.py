@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 from numpy.typing import NDArray
 
 from edgeward.bundle import sigstore
-from edgeward.bundle.contents import Contents, find_model, read_contents
+from edgeward.bundle.contents import Contents, find_model, read_contents, read_files, used
 from edgeward.bundle.keys import PublicKey, Trust
-from edgeward.bundle.layout import MANIFEST_LIMIT_BYTES, SIGNATURE_TYPE, Layout, OciDescriptor, OciManifest, decode
+from edgeward.bundle.layout import MANIFEST_LIMIT_BYTES, SIGNATURE_TYPE, Layout, OciManifest, decode
 from edgeward.bundle.npz import from_npz
 from edgeward.kit.errors import Refused
-from edgeward.records.base import Descriptor
 from edgeward.records.bundle import Bundle, Manifest, Signature
 
 _SEAL = object()
@@ -35,9 +34,9 @@ class VerifiedBundle:
             raise TypeError("a VerifiedBundle comes from edgeward.bundle.verify alone")
         self.bundle = _record(contents, tuple(signer.fingerprint for signer in signers))
         self.signers = signers
-        self.model = _read(contents, contents.manifest.model.files[0])
-        self._inputs = _read(contents, contents.manifest.self_test.inputs)
-        self._expected = _read(contents, contents.manifest.self_test.expected)
+        needed = [one.digest for one in used(contents.manifest)]
+        kept = read_files(contents, needed)
+        self.model, self._inputs, self._expected = (kept[digest] for digest in needed)
         self.file_count = len(contents.files)
 
     @property
@@ -69,6 +68,7 @@ def peek(folder: Path) -> Bundle:
     """What the bundle claims to be: bytes checked against their digests, signatures listed but not judged."""
     layout = Layout(folder)
     contents = read_contents(layout)
+    read_files(contents, keep=())
     return _record(contents, tuple(one.bundle.hint for one in signatures_of(layout, contents.digest)))
 
 
@@ -83,6 +83,7 @@ def signatures_of(layout: Layout, digest: str) -> list[StoredSignature]:
         if referrer.subject is None or len(referrer.layers) != 1:
             raise Refused(f"{where}: wanted a subject and one layer")
         if referrer.subject.digest == digest:
+            layout.check(referrer.config, "signature's config")
             data = layout.read(referrer.layers[0], "signature", limit_bytes=MANIFEST_LIMIT_BYTES)
             found.append(StoredSignature(where, sigstore.read(data, where)))
     return found
@@ -133,8 +134,3 @@ def _record(contents: Contents, keys: tuple[str, ...]) -> Bundle:
         manifest=contents.manifest,
         signatures=tuple(Signature(key=key, format="sigstore-bundle-v0.3") for key in keys),
     )
-
-
-def _read(contents: Contents, wanted: Descriptor) -> bytes:
-    descriptor = OciDescriptor(media_type=wanted.media_type, digest=wanted.digest, size=wanted.size_bytes)
-    return contents.layout.read(descriptor, wanted.media_type)

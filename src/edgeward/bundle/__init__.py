@@ -12,12 +12,16 @@ from edgeward.bundle.keys import (
     trusted_keys,
 )
 from edgeward.bundle.layout import find_bundle
+from edgeward.bundle.plain import Identity, RawSamples, parts_of_onnx
 from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test
 from edgeward.bundle.sign import sign
 from edgeward.bundle.verify import VerifiedBundle, peek, verify
+from edgeward.bundle.versions import same_major
 
 __all__ = [
+    "Identity",
     "Parts",
+    "RawSamples",
     "SelfTestResult",
     "SigningKey",
     "Trust",
@@ -30,10 +34,12 @@ __all__ = [
     "load_key",
     "load_or_create_key",
     "open_predictor",
+    "parts_of_onnx",
     "peek",
     "public_path_of",
     "reassemble",
     "run_self_test",
+    "same_major",
     "sign",
     "trusted_keys",
     "verify",

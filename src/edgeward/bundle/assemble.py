@@ -10,19 +10,20 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgeward.bundle import layout as oci
-from edgeward.bundle.contents import MANIFEST_PATH, Contents, read_contents
+from edgeward.bundle.contents import MANIFEST_PATH, read_contents
 from edgeward.bundle.npz import to_npz
 from edgeward.kit import codec
 from edgeward.kit.errors import WrongInput
 from edgeward.records.base import Descriptor, Record
 from edgeward.records.bundle import SCHEMA_VERSION, Manifest, SelfTest
 from edgeward.records.candidate import Measurement
-from edgeward.records.model import Model, Postprocess, Preprocess, SampleKind, TensorSpec
+from edgeward.records.model import Classify, Model, Postprocess, Preprocess, SampleKind, TensorSpec
 
 CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
 WEIGHT_TYPE = "application/vnd.cncf.model.weight.v1.raw"
 WEIGHT_CONFIG_TYPE = "application/vnd.cncf.model.weight.config.v1.raw"
 DATASET_TYPE = "application/vnd.cncf.model.dataset.v1.raw"
+REPORT_PATH = "report.json"
 DOC_TYPE = "application/vnd.cncf.model.doc.v1.raw"
 
 # What the ModelPack schema admits as `precision`; anything else is left out of its config.
@@ -74,7 +75,7 @@ def assemble(folder: Path, parts: Parts) -> str:
     weight = _put(layout, parts.model_bytes, WEIGHT_TYPE, f"model.{parts.model.format}")
     inputs = _put(layout, to_npz(parts.self_test_inputs), DATASET_TYPE, "selftest/inputs.npz")
     expected = _put(layout, to_npz(parts.self_test_expected), DATASET_TYPE, "selftest/expected.npz")
-    docs = () if parts.report is None else (_put(layout, parts.report, DOC_TYPE, "report.json"),)
+    docs = () if parts.report is None else (_put(layout, parts.report, DOC_TYPE, REPORT_PATH),)
     manifest = Manifest(
         schema_version=SCHEMA_VERSION,
         name=parts.name,
@@ -112,6 +113,7 @@ def reassemble(
     name: str | None = None,
     version: str | None = None,
     labels: tuple[str, ...] | None = None,
+    report: bytes | None = None,
 ) -> str:
     """Writes the bundle in `source` anew into the empty `folder`, unsigned, with what is given replaced.
 
@@ -119,19 +121,26 @@ def reassemble(
     """
     contents = read_contents(oci.Layout(source))
     layout = oci.create(folder)
-    layers = contents.oci.layers[1:]
-    for layer in layers:
-        layout.put(contents.layout.read(layer, layer.annotations[oci.FILE_PATH]), layer.media_type)
+    layers = [
+        layout.put(contents.layout.read(layer, path), layer.media_type, layer.annotations)
+        for path, layer in contents.files.items()
+        if path != MANIFEST_PATH and (report is None or path != REPORT_PATH)
+    ]
+    if report is not None:
+        layers.append(_put(layout, report, DOC_TYPE, REPORT_PATH))
     old = contents.manifest
+    _check_label_count(labels, old)
     manifest = replace(
         old,
         schema_version=SCHEMA_VERSION,
         name=name or old.name,
         version=version or old.version,
         labels=old.labels if labels is None else labels,
+        postprocess=old.postprocess or (() if labels is None else (Classify(),)),
         created_at=created_at,
+        layers=tuple(_record(layer) for layer in layers),
     )
-    return _publish(layout, manifest, layers, _precision_of(contents))
+    return _publish(layout, manifest, tuple(layers), contents.config.config.precision or "")
 
 
 def _publish(layout: oci.Layout, manifest: Manifest, files: tuple[oci.OciDescriptor, ...], precision: str) -> str:
@@ -187,8 +196,10 @@ def _config(manifest: Manifest, layers: tuple[oci.OciDescriptor, ...], precision
     }
 
 
-def _precision_of(contents: Contents) -> str:
-    return str(contents.config.config.precision or "")
+def _check_label_count(labels: tuple[str, ...] | None, old: Manifest) -> None:
+    classes = old.model.outputs[0].shape[-1:]
+    if labels is not None and classes and isinstance(classes[0], int) and classes[0] != len(labels):
+        raise WrongInput(f"there are {len(labels)} labels; the model has {classes[0]} classes")
 
 
 def _put(layout: oci.Layout, data: bytes, media_type: str, path: str) -> oci.OciDescriptor:

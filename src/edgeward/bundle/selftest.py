@@ -51,10 +51,12 @@ def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> P
 
 
 def expected_outputs(predictor: Predictor, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """What the whole pipeline answers to each sample of `inputs` (samples on the first axis), stacked by output."""
+    """The model's outputs for each raw sample of `inputs`, run one by one; samples on the first axis of both."""
     count = len(next(iter(inputs.values())))
-    answers = [predictor.answer({name: array[index] for name, array in inputs.items()}) for index in range(count)]
-    return {name: np.stack([answer.outputs[name] for answer in answers]) for name in answers[0].outputs}
+    samples = ({name: array[index] for name, array in inputs.items()} for index in range(count))
+    batches = list(predictor.outputs_of(samples, batch=1))
+    names = [spec.name for spec in predictor.session.outputs]
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches, strict=True), strict=True)}
 
 
 def run_self_test(verified: VerifiedBundle, predictor: Predictor, clock: Clock | None = None) -> SelfTestResult:

@@ -26,11 +26,16 @@ def sign(folder: Path, key: SigningKey) -> Signature:
         digest = contents.digest
         if any(one.is_by(key.public, digest) for one in signatures_of(layout, digest)):
             return made
-        index = layout.index()
-        subject = next(entry for entry in index.manifests if entry.digest == digest)
-        entry = _put_signature(layout, subject, key)
-        layout.write_index(replace(index, manifests=(*index.manifests, entry)))
+        add_signature(layout, digest, key)
     return made
+
+
+def add_signature(layout: oci.Layout, digest: str, key: SigningKey) -> None:
+    """Signs the manifest `digest` as it is and lists the signature, whatever the manifest holds."""
+    index = layout.index()
+    subject = next(entry for entry in index.manifests if entry.digest == digest)
+    entry = _put_signature(layout, subject, key)
+    layout.write_index(replace(index, manifests=(*index.manifests, entry)))
 
 
 def _put_signature(layout: oci.Layout, subject: oci.OciDescriptor, key: SigningKey) -> oci.OciDescriptor:

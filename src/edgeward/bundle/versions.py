@@ -27,6 +27,15 @@ def accepts(allowed: str, version: str) -> bool:
     return True
 
 
+def same_major(version: str) -> str:
+    """The limits to write for a bundle that was proven with `version`: any of its major version.
+
+    Whether an older or newer one answers alike is for the self-test to say, not for a number.
+    """
+    major = [*_numbers(version), 0][0]
+    return f">={major},<{major + 1}"
+
+
 def _compare(one: str, other: str) -> int:
     """Below, at or above zero; only the leading numbers count, so 1.24.0+cpu equals 1.24."""
     for left, right in zip_longest(_numbers(one), _numbers(other), fillvalue=0):

@@ -1,0 +1,236 @@
+"""A plain model file → the parts of a bundle: what its raw samples are, and a self-test that it passes here."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeward.bundle.assemble import Parts
+from edgeward.bundle.selftest import expected_outputs
+from edgeward.bundle.versions import same_major
+from edgeward.infer import Predictor, Sample, runtimes
+from edgeward.infer.runtimes.base import Session
+from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.records.model import (
+    CenterCrop,
+    Classify,
+    ColorOrder,
+    Dtype,
+    FitLength,
+    LogMel,
+    Model,
+    Normalize,
+    Preprocess,
+    Resize,
+    SampleKind,
+    TensorSpec,
+    ToLayout,
+)
+
+_SEED = 20261120
+_MADE_SAMPLES = 4
+_RUNTIME = "onnxruntime"
+_DRAWABLE = frozenset({"float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool"})
+
+
+class Identity(NamedTuple):
+    """What the bundle is called, and when it was made."""
+
+    name: str
+    version: str
+    created_at: datetime
+
+
+class RawSamples(NamedTuple):
+    """Real samples for the self-test; all of one shape."""
+
+    kind: SampleKind
+    samples: Sequence[Sample]
+    sample_rate_hz: int | None = None
+
+
+def parts_of_onnx(
+    data: bytes,
+    identity: Identity,
+    *,
+    where: str,
+    preprocess: Preprocess = (),
+    labels: tuple[str, ...] = (),
+    read_samples: Callable[[Sequence[TensorSpec]], RawSamples] | None = None,
+    threads: int = 1,
+) -> Parts:
+    """The parts of a bundle of this ONNX model, from the file `where`, for ONNX Runtime.
+
+    `read_samples` is given the model's inputs without their batch axis; without it, samples are drawn.
+
+    Raises WrongInput when the model, the steps, the labels or the samples do not fit each other.
+    """
+    runtime = runtimes.load(_RUNTIME)
+    try:
+        session = runtime.load(data, threads=threads)
+    except (WrongInput, Unsupported) as fault:
+        raise type(fault)(f"{where}: {fault.message}", hint=fault.hint) from fault
+    _check_outputs(session, labels)
+    predictor = Predictor(session, preprocess=preprocess)
+    raw = read_samples([without_batch(spec) for spec in session.inputs]) if read_samples else None
+    kind: SampleKind = raw.kind if raw else _kind(preprocess, session)
+    inputs = _stack(predictor, raw, preprocess) if raw else _drawn(_drawable_specs(session, preprocess, kind))
+    count, precision = _weights(data)
+    return Parts(
+        name=identity.name,
+        version=identity.version,
+        created_at=identity.created_at,
+        model=Model(
+            name=identity.name,
+            format="onnx",
+            files=(),
+            inputs=session.inputs,
+            outputs=session.outputs,
+            parameter_count=count,
+        ),
+        model_bytes=data,
+        runtime=_RUNTIME,
+        runtime_versions=same_major(runtime.version()),
+        kind=kind,
+        inputs=_raw_specs(inputs, session, preprocess, kind),
+        self_test_inputs=inputs,
+        self_test_expected=expected_outputs(predictor, inputs),
+        precision=precision,
+        preprocess=preprocess,
+        postprocess=(Classify(),) if labels else (),
+        labels=labels,
+        thread_count=threads,
+        sample_rate_hz=_sample_rate(preprocess, raw),
+    )
+
+
+def without_batch(spec: TensorSpec) -> TensorSpec:
+    """A session's spec as it is for one sample."""
+    return TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:])
+
+
+def _check_outputs(session: Session, labels: tuple[str, ...]) -> None:
+    for spec in session.outputs:
+        if not spec.shape:
+            raise Unsupported(f"output {spec.name!r} is one number for the whole batch; wanted one answer per sample")
+    classes = session.outputs[0].shape[-1]
+    if labels and isinstance(classes, int) and classes != len(labels):
+        raise WrongInput(
+            f"there are {len(labels)} labels; the output {session.outputs[0].name!r} has {classes} classes"
+        )
+
+
+def _kind(preprocess: Preprocess, session: Session) -> SampleKind:
+    """What the steps work on; without steps, the model's own tensors."""
+    if any(isinstance(step, FitLength | LogMel) for step in preprocess):
+        return "audio"
+    if any(isinstance(step, Resize | CenterCrop | ColorOrder | ToLayout) for step in preprocess):
+        return "image"
+    last = session.inputs[0].shape[1:][-1:]
+    pixels = len(session.inputs[0].shape) == 4 and last in ((1,), (3,))
+    return "image" if pixels and any(isinstance(step, Normalize) for step in preprocess) else "tensor"
+
+
+def _drawable_specs(session: Session, preprocess: Preprocess, kind: SampleKind) -> dict[str, tuple[Any, ...]]:
+    """By input name the dtype and shape of one raw sample. Raises WrongInput where only real samples can tell."""
+    name = session.inputs[0].name
+    if kind == "image":
+        return {name: ("uint8", *_fixed(name, _image_shape(session.inputs[0], preprocess)))}
+    if kind == "audio":
+        lengths = [step.samples for step in preprocess if isinstance(step, FitLength)]
+        return {name: ("float32", *_fixed(name, (lengths[0] if lengths else "length",)))}
+    return {spec.name: (spec.dtype, *_fixed(spec.name, spec.shape[1:])) for spec in session.inputs}
+
+
+def _image_shape(spec: TensorSpec, preprocess: Preprocess) -> tuple[int | str, ...]:
+    """Height × width × channels of a raw image that needs no scaling where no step scales it."""
+    shape = spec.shape[1:]
+    if len(shape) != 3:
+        raise WrongInput(f"input {spec.name!r} takes {_times(shape)} per sample, which is no image")
+    is_planar = any(isinstance(step, ToLayout) and step.layout == "NCHW" for step in preprocess)
+    height, width, channels = (shape[1], shape[2], shape[0]) if is_planar else shape
+    sized = next((step for step in preprocess if isinstance(step, Resize | CenterCrop)), None)
+    return (sized.height, sized.width, channels) if sized else (height, width, channels)
+
+
+def _fixed(name: str, shape: Sequence[int | str]) -> tuple[int | str, ...]:
+    free = [dim for dim in shape if isinstance(dim, str)]
+    if free:
+        raise WrongInput(
+            f"input {name!r} has a free dimension {free[0]!r}, so no sample for the self-test can be drawn",
+            hint="add --data DATA; a few real samples are taken from it",
+        )
+    return tuple(shape)
+
+
+def _drawn(specs: Mapping[str, tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
+    """A few samples from a seeded generator: the same specs always give the same samples."""
+    generator = np.random.default_rng(_SEED)
+    return {name: _draw(generator, name, dtype, (_MADE_SAMPLES, *shape)) for name, (dtype, *shape) in specs.items()}
+
+
+def _draw(generator: np.random.Generator, name: str, dtype: Dtype, shape: tuple[int, ...]) -> NDArray[Any]:
+    if dtype not in _DRAWABLE:
+        raise WrongInput(f"input {name!r} takes {dtype}, of which no sample can be drawn", hint="add --data DATA")
+    if dtype.startswith("float"):
+        return generator.standard_normal(shape, np.float32).astype(dtype)
+    if dtype in ("int8", "uint8"):
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+    # Wider integers are mostly indices or masks: 0 and 1 are valid for both.
+    return generator.integers(0, 2, shape).astype(dtype)
+
+
+def _stack(predictor: Predictor, raw: RawSamples, preprocess: Preprocess) -> dict[str, NDArray[Any]]:
+    """The samples on a new first axis; without steps in the model's own dtypes, so that a device casts nothing."""
+    ready = [sample if preprocess or raw.kind == "image" else predictor.tensors(sample) for sample in raw.samples]
+    return {name: np.stack([sample[name] for sample in ready]) for name in ready[0]}
+
+
+def _raw_specs(
+    inputs: Mapping[str, NDArray[Any]], session: Session, preprocess: Preprocess, kind: SampleKind
+) -> tuple[TensorSpec, ...]:
+    """What one raw sample is. Sizes that the steps take as they come are free."""
+    names = [spec.name for spec in session.inputs]
+    return tuple(
+        TensorSpec(name=name, dtype=str(inputs[name].dtype), shape=_free(inputs[name].shape[1:], preprocess, kind))  # type: ignore[arg-type]
+        for name in names
+    )
+
+
+def _free(shape: tuple[int, ...], preprocess: Preprocess, kind: SampleKind) -> tuple[int | str, ...]:
+    if kind == "image" and any(isinstance(step, Resize) for step in preprocess):
+        return ("height", "width", *shape[2:])
+    if kind == "audio" and any(isinstance(step, FitLength) for step in preprocess):
+        return ("samples",)
+    return shape
+
+
+def _sample_rate(preprocess: Preprocess, raw: RawSamples | None) -> int | None:
+    if raw is not None and raw.sample_rate_hz is not None:
+        return raw.sample_rate_hz
+    return next((step.sample_rate for step in preprocess if isinstance(step, LogMel)), None)
+
+
+def _weights(data: bytes) -> tuple[int, str]:
+    """How many parameters the model has, and the dtype that most of them have."""
+    try:
+        import onnx
+    except ModuleNotFoundError as error:
+        raise Unsupported(
+            "packing a plain model needs the package 'onnx', which is not installed",
+            hint="pip install 'edgeward[optimize]'",
+        ) from error
+    names = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
+    counts: dict[str, int] = {}
+    for tensor in onnx.load_model_from_string(data).graph.initializer:
+        dtype = {"float": "float32", "double": "float64"}.get(names[tensor.data_type], names[tensor.data_type])
+        counts[dtype] = counts.get(dtype, 0) + math.prod(tensor.dims)
+    return sum(counts.values()), max(counts, key=lambda dtype: counts[dtype], default="")
+
+
+def _times(shape: Sequence[int | str]) -> str:
+    return "x".join(str(dim) for dim in shape) or "one number"

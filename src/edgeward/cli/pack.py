@@ -1,0 +1,178 @@
+"""edgeward pack: makes a bundle of a model and what belongs to it."""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeward.cli import console
+
+if TYPE_CHECKING:
+    from edgeward.bundle import RawSamples
+    from edgeward.infer import Sample
+    from edgeward.records.model import TensorSpec
+
+    Packing = tuple[Callable[[Path], None], str]
+    """What fills the new folder, and where its self-test comes from."""
+
+FILE = click.Path(path_type=Path)
+_SELF_TEST_SAMPLES = 4
+
+
+@click.command()
+@click.argument("source", metavar="MODEL", type=FILE)
+@click.option("-o", "--output", type=FILE, metavar="BUNDLE", help="The folder to write; by default NAME.bundle.")
+@click.option("--name", help="What the bundle is called; by default like the model's file.")
+@click.option("--version", help="Its version; by default 1, or the version it had.")
+@click.option("--labels", type=FILE, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
+@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--data", type=FILE, metavar="DATA", help="Take a few samples for the self-test from this data set.")
+@click.option("--overwrite", is_flag=True, help="Replace the bundle that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    source: Path,
+    output: Path | None,
+    name: str | None,
+    version: str | None,
+    labels: Path | None,
+    preprocess: Path | None,
+    data: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make a bundle of an ONNX model, or anew of what optimize wrote, under another name or version.
+
+    The bundle is not signed; `edgeward sign` does that. It carries a self-test: a few inputs and the answers
+    that the model gives to them here.
+
+    \b
+    edgeward pack model.onnx -o digits --labels labels.txt --data evaluation.npz
+    edgeward pack out -o digits-2 --version 2
+    """
+    from edgeward.bundle import peek
+    from edgeward.kit import files
+
+    _check_words(name, version)
+    target = output or Path(f"{name or _slug(source)}.bundle")
+    files.check_output_folder(target, overwrite=overwrite)
+    names = _labels(labels) if labels else None
+    if source.is_dir():
+        if preprocess or data:
+            option = "--preprocess" if preprocess else "--data"
+            raise click.UsageError(f"{source} holds a bundle already; {option} serves a plain model")
+        fill, self_test = _again(source, name, version, names)
+    else:
+        fill, self_test = _plain(source, name or _slug(source), version or "1", names or (), preprocess, data)
+    with files.new_folder(target, overwrite=overwrite) as work:
+        fill(work)
+    packed = peek(target)
+    if as_json:
+        facts = {"bundle": str(target), "digest": packed.digest, "name": packed.manifest.name}
+        console.print_json({**facts, "version": packed.manifest.version, "self_test": self_test})
+        return
+    console.say(f"packed {target}: {packed.manifest.name} {packed.manifest.version}, not signed yet")
+    console.say(f"digest  {packed.digest}")
+    console.say(f"test    {self_test}")
+    console.say(f"next: edgeward sign {target}")
+
+
+def _again(source: Path, name: str | None, version: str | None, labels: "tuple[str, ...] | None") -> "Packing":
+    """The bundle in `source` anew."""
+    from edgeward.bundle import find_bundle, reassemble
+    from edgeward.kit.clock import SystemClock
+
+    origin = find_bundle(source)
+    beside = source / "report.json"
+    report = beside.read_bytes() if beside.is_file() else None
+    made_at = SystemClock().now()
+
+    def fill(work: Path) -> None:
+        reassemble(origin, work, created_at=made_at, name=name, version=version, labels=labels, report=report)
+
+    return fill, "as it was in the bundle"
+
+
+def _plain(
+    source: Path, name: str, version: str, labels: tuple[str, ...], preprocess: Path | None, data: Path | None
+) -> "Packing":
+    """A bundle of the model file `source`, which is run here to learn what its self-test must answer."""
+    from edgeward.bundle import Identity, assemble, parts_of_onnx
+    from edgeward.kit import codec
+    from edgeward.kit.clock import SystemClock
+    from edgeward.records.model import PreprocessFile
+
+    steps = codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else ()
+    parts = parts_of_onnx(
+        _model_bytes(source),
+        Identity(name, version, SystemClock().now()),
+        where=str(source),
+        preprocess=steps,
+        labels=labels,
+        read_samples=(lambda inputs: _samples(data, inputs)) if data else None,
+        threads=len(os.sched_getaffinity(0)),
+    )
+    count = len(next(iter(parts.self_test_inputs.values())))
+    made = f"{count} samples of {data}" if data else f"{count} drawn samples; real ones test more: --data DATA"
+
+    def fill(work: Path) -> None:
+        assemble(work, parts)
+
+    return fill, made
+
+
+def _samples(data: Path, inputs: "Sequence[TensorSpec]") -> "RawSamples":
+    """A few samples, evenly over the data set, that have one shape."""
+    from edgeward.bundle import RawSamples
+    from edgeward.measure.dataset import open_dataset
+
+    loaded = open_dataset(data, inputs)
+    step = max(1, len(loaded) // _SELF_TEST_SAMPLES)
+    found = [loaded[index] for index in range(0, len(loaded), step)][:_SELF_TEST_SAMPLES]
+    alike = [sample for sample in found if _shapes(sample) == _shapes(found[0])]
+    return RawSamples(loaded.kind, alike, loaded.sample_rate_hz)
+
+
+def _shapes(sample: "Sample") -> list[tuple[int, ...]]:
+    return [array.shape for array in sample.values()]
+
+
+def _model_bytes(path: Path) -> bytes:
+    from edgeward.kit.errors import WrongInput
+
+    if not path.exists():
+        raise WrongInput(f"{path}: no such model")
+    data = path.read_bytes()
+    if not data:
+        raise WrongInput(f"{path}: is empty, wanted an ONNX model")
+    return data
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    """One class name per line; empty lines at the end do not count."""
+    from edgeward.kit.errors import WrongInput
+
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
+    except UnicodeDecodeError as error:
+        raise WrongInput(f"{path}: is no text in UTF-8; wanted one class name per line") from error
+    if not names:
+        raise WrongInput(f"{path}: is empty; wanted one class name per line")
+    if "" in names:
+        raise WrongInput(f"{path}: line {names.index('') + 1} is empty; wanted one class name per line")
+    return names
+
+
+def _check_words(name: str | None, version: str | None) -> None:
+    if name is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]{0,62}", name):
+        raise click.UsageError(f"--name {name!r}: wanted lower-case letters, digits, dots and hyphens, at most 63")
+    if version is not None and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}", version):
+        raise click.UsageError(f"--version {version!r}: wanted letters, digits, dots, hyphens and underscores")
+
+
+def _slug(source: Path) -> str:
+    """A name made of the file's name: "My Model_v2.onnx" → "my-model-v2"."""
+    stem = source.resolve().name if source.is_dir() else source.stem
+    return re.sub(r"[^a-z0-9.]+", "-", stem.lower()).strip(".-")[:63] or "model"

@@ -1,0 +1,65 @@
+"""edgeward sign: says with a key that a bundle is yours."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeward.cli import console
+
+if TYPE_CHECKING:
+    from edgeward.bundle import SigningKey
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("bundle", type=FILE)
+@click.option("--key", type=FILE, metavar="FILE", help="Sign with this private key (PEM) instead of your own.")
+@click.option("--new-key", type=FILE, metavar="FILE", help="Make a key pair, FILE and its .pub, and sign with it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(bundle: Path, key: Path | None, new_key: Path | None, as_json: bool) -> None:
+    """Sign a bundle with your key; your first signature makes that key.
+
+    Several signatures stand side by side; signing twice with one key changes nothing. An encrypted key is
+    opened with EDGEWARD_KEY_PASSWORD.
+
+    \b
+    edgeward sign out/bundle
+    edgeward sign out/bundle --new-key release.key
+    """
+    from edgeward.bundle import find_bundle, peek, public_path_of, sign
+
+    if key is not None and new_key is not None:
+        raise click.UsageError("--key and --new-key exclude each other")
+    folder = find_bundle(bundle)
+    claimed = peek(folder)
+    signing, created = _signing_key(key, new_key)
+    sign(folder, signing)
+    public = public_path_of(signing.path)
+    if as_json:
+        facts = {"bundle": str(folder), "digest": claimed.digest, "key": signing.fingerprint}
+        console.print_json({**facts, "key_file": str(signing.path), "key_created": created})
+        return
+    if created:
+        console.say(f"made a new key pair: {signing.path}, to keep secret, and {public}, for those who verify")
+    console.say(f"signed {folder}: {claimed.manifest.name} {claimed.manifest.version}")
+    console.say(f"digest  {claimed.digest}")
+    console.say(f"key     {signing.fingerprint}")
+    console.say(f"        {signing.path}")
+    console.say(f"next: edgeward verify {folder}" + (f" --key {public}" if key or new_key else ""))
+
+
+def _signing_key(key: Path | None, new_key: Path | None) -> "tuple[SigningKey, bool]":
+    """The key to sign with, and whether it was made just now."""
+    from edgeward.bundle import create_key, load_key, load_or_create_key
+    from edgeward.kit.errors import WrongInput
+
+    if key is not None:
+        return load_key(key), False
+    if new_key is None:
+        return load_or_create_key()
+    try:
+        return create_key(new_key), True
+    except FileExistsError:
+        raise WrongInput(f"{new_key}: stands there already", hint=f"--key {new_key}") from None

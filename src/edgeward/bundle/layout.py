@@ -94,7 +94,7 @@ class Layout:
         for entry in self.index().manifests:
             if entry.media_type != MANIFEST_TYPE:
                 raise Refused(f"{self.folder}/index.json: lists a {entry.media_type}; wanted {MANIFEST_TYPE}")
-            raw = self.read(entry, "manifest", limit_bytes=MANIFEST_LIMIT_BYTES)
+            raw = self.read(entry, "a manifest", limit_bytes=MANIFEST_LIMIT_BYTES)
             kind = decode(raw, _Kind, f"{self.folder}: manifest {entry.digest}").artifact_type
             if entry.artifact_type is not None and entry.artifact_type != kind:
                 raise Refused(
@@ -109,14 +109,19 @@ class Layout:
         try:
             return self._blobs.get(descriptor.digest, descriptor.size)
         except Refused as fault:
-            raise Refused(f"{what}: {fault.message}") from None
+            raise self._named(fault, descriptor, what) from None
 
     def check(self, descriptor: OciDescriptor, what: str) -> None:
         """Raises Refused unless the bytes of `descriptor` are there and unaltered; keeps none of them."""
         try:
             self._blobs.check(descriptor.digest, descriptor.size)
         except Refused as fault:
-            raise Refused(f"{what}: {fault.message}") from None
+            raise self._named(fault, descriptor, what) from None
+
+    def _named(self, fault: Refused, descriptor: OciDescriptor, what: str) -> Refused:
+        """The fault of a blob, told by the name of the file that it is."""
+        reason = fault.message.removeprefix(f"{self._blobs.path(descriptor.digest)}: ")
+        return Refused(f"{self.folder}: {what} ({descriptor.digest[:19]}…): {reason}")
 
     def put(self, data: bytes, media_type: str, annotations: Mapping[str, str] = MappingProxyType({})) -> OciDescriptor:
         """Stores `data` and describes it."""

@@ -33,6 +33,12 @@ def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> P
     Raises Unsupported when its runtime is not installed here or has another version than the bundle allows.
     """
     manifest = verified.manifest
+    if manifest.runtime not in runtimes.names():
+        raise Unsupported(
+            f"{verified.reference}: wants the runtime {manifest.runtime!r}, which this edgeward does not know; "
+            f"it knows {', '.join(runtimes.names())}",
+            hint="pip install --upgrade edgeward",
+        )
     runtime = runtimes.load(manifest.runtime)
     if not accepts(manifest.runtime_versions, runtime.version()):
         raise Unsupported(

@@ -33,7 +33,6 @@ from edgeward.records.model import (
 _SEED = 20261120
 _MADE_SAMPLES = 4
 _RUNTIME = "onnxruntime"
-_DRAWABLE = frozenset({"float32", "float16", "float64", "int8", "uint8", "int16", "uint16", "int32", "int64", "bool"})
 
 
 class Identity(NamedTuple):
@@ -68,17 +67,18 @@ def parts_of_onnx(
 
     Raises WrongInput when the model, the steps, the labels or the samples do not fit each other.
     """
+    count, precision = _weights(data, where)
     runtime = runtimes.load(_RUNTIME)
     try:
         session = runtime.load(data, threads=threads)
     except (WrongInput, Unsupported) as fault:
         raise type(fault)(f"{where}: {fault.message}", hint=fault.hint) from fault
+    _check_inputs(session)
     _check_outputs(session, labels)
     predictor = Predictor(session, preprocess=preprocess)
     raw = read_samples([without_batch(spec) for spec in session.inputs]) if read_samples else None
     kind: SampleKind = raw.kind if raw else _kind(preprocess, session)
     inputs = _stack(predictor, raw, preprocess) if raw else _drawn(_drawable_specs(session, preprocess, kind))
-    count, precision = _weights(data)
     return Parts(
         name=identity.name,
         version=identity.version,
@@ -110,6 +110,12 @@ def parts_of_onnx(
 def without_batch(spec: TensorSpec) -> TensorSpec:
     """A session's spec as it is for one sample."""
     return TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:])
+
+
+def _check_inputs(session: Session) -> None:
+    for spec in session.inputs:
+        if spec.dtype in ("string", "bfloat16"):
+            raise Unsupported(f"input {spec.name!r} takes {spec.dtype}; wanted numbers that numpy has")
 
 
 def _check_outputs(session: Session, labels: tuple[str, ...]) -> None:
@@ -169,12 +175,10 @@ def _fixed(name: str, shape: Sequence[int | str]) -> tuple[int | str, ...]:
 def _drawn(specs: Mapping[str, tuple[Any, ...]]) -> dict[str, NDArray[Any]]:
     """A few samples from a seeded generator: the same specs always give the same samples."""
     generator = np.random.default_rng(_SEED)
-    return {name: _draw(generator, name, dtype, (_MADE_SAMPLES, *shape)) for name, (dtype, *shape) in specs.items()}
+    return {name: _draw(generator, dtype, (_MADE_SAMPLES, *shape)) for name, (dtype, *shape) in specs.items()}
 
 
-def _draw(generator: np.random.Generator, name: str, dtype: Dtype, shape: tuple[int, ...]) -> NDArray[Any]:
-    if dtype not in _DRAWABLE:
-        raise WrongInput(f"input {name!r} takes {dtype}, of which no sample can be drawn", hint="add --data DATA")
+def _draw(generator: np.random.Generator, dtype: Dtype, shape: tuple[int, ...]) -> NDArray[Any]:
     if dtype.startswith("float"):
         return generator.standard_normal(shape, np.float32).astype(dtype)
     if dtype in ("int8", "uint8"):
@@ -215,19 +219,29 @@ def _sample_rate(preprocess: Preprocess, raw: RawSamples | None) -> int | None:
     return next((step.sample_rate for step in preprocess if isinstance(step, LogMel)), None)
 
 
-def _weights(data: bytes) -> tuple[int, str]:
-    """How many parameters the model has, and the dtype that most of them have."""
+def _weights(data: bytes, where: str) -> tuple[int, str]:
+    """How many parameters the model has, and the dtype that most of them have. Raises WrongInput for a model that
+    is not whole: weights in other files would be outside of what is signed."""
     try:
         import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         raise Unsupported(
-            "packing a plain model needs the package 'onnx', which is not installed",
+            f"packing a plain model needs the package {error.name!r}, which is not installed",
             hint="pip install 'edgeward[optimize]'",
         ) from error
-    names = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
+    try:
+        tensors = onnx.load_model_from_string(data).graph.initializer
+    except DecodeError as error:
+        raise WrongInput(f"{where}: this is no valid ONNX model: its protobuf cannot be read") from error
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in tensors):
+        raise WrongInput(
+            f"{where}: keeps its weights in other files; wanted one file",
+            hint=f"python -c \"import onnx; onnx.save(onnx.load('{where}'), 'whole.onnx')\"",
+        )
     counts: dict[str, int] = {}
-    for tensor in onnx.load_model_from_string(data).graph.initializer:
-        dtype = {"float": "float32", "double": "float64"}.get(names[tensor.data_type], names[tensor.data_type])
+    for tensor in tensors:
+        dtype = str(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
         counts[dtype] = counts.get(dtype, 0) + math.prod(tensor.dims)
     return sum(counts.values()), max(counts, key=lambda dtype: counts[dtype], default="")
 

@@ -178,7 +178,7 @@ def test_a_runtime_that_does_not_fit_is_unsupported(tmp_path, signer, trust, cha
 
 def test_a_runtime_that_nobody_here_knows_is_told_by_name(tmp_path, signer, trust):
     bundle = verified(assembled(tmp_path / "b", runtime="hailo"), signer, trust)
-    with pytest.raises(Unsupported, match=r"wants the runtime 'hailo', which this edgeward does not know; it knows .*onnxruntime"):
+    with pytest.raises(Unsupported, match="wants the runtime 'hailo', which this edgeward does not know"):
         room.open_predictor(bundle)
 
 

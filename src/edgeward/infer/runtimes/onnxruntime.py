@@ -19,6 +19,10 @@ _DTYPES: dict[str, Dtype] = {
     "tensor(int64)": "int64", "tensor(uint64)": "uint64", "tensor(bool)": "bool", "tensor(string)": "string",
 }  # fmt: skip
 
+_LOAD_FAULTS = (
+    faults.Fail, faults.InvalidArgument, faults.InvalidGraph, faults.InvalidProtobuf, faults.RuntimeException,
+)  # fmt: skip
+
 # One Add node, y = x + x, opset 13; what onnx.parser makes of this text:
 # <ir_version: 8, opset_import: ["": 13]> g (float[n] x) => (float[n] y) { y = Add(x, x) }
 _SMOKE = "CAg6OQoQCgF4CgF4EgF5IgNBZGQ6ABIBZ1oQCgF4EgsKCQgBEgUKAxIBbmIQCgF5EgsKCQgBEgUKAxIBbkIECgAQDQ=="
@@ -57,11 +61,9 @@ class OnnxRuntime:
         options.log_severity_level = 4
         try:
             return OrtSession(ort.InferenceSession(model, options, providers=["CPUExecutionProvider"]))
-        except (faults.InvalidProtobuf, faults.InvalidGraph, faults.InvalidArgument) as error:
-            raise WrongInput(f"this is no valid ONNX model: {_sentence(error)}") from error
         except faults.NotImplemented as error:
             raise Unsupported(f"ONNX Runtime {ort.__version__} cannot run this model: {_sentence(error)}") from error
-        except (faults.Fail, faults.RuntimeException) as error:
+        except _LOAD_FAULTS as error:
             raise _load_fault(_sentence(error)) from error
 
     def smoke_model(self) -> bytes:

@@ -54,8 +54,8 @@ class OciIndex(Record, rename="camel", omit_defaults=True):
     """The layout's table of contents. It is not signed; what it lists is, by digest."""
 
     schema_version: Literal[2]
-    media_type: Literal["application/vnd.oci.image.index.v1+json"]
     manifests: tuple[OciDescriptor, ...]
+    media_type: Literal["application/vnd.oci.image.index.v1+json"] | None = None
 
 
 class _LayoutMark(Record, rename="camel"):

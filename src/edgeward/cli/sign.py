@@ -35,14 +35,14 @@ def command(bundle: Path, key: Path | None, new_key: Path | None, as_json: bool)
     folder = find_bundle(bundle)
     claimed = peek(folder)
     signing, created = _signing_key(key, new_key)
-    sign(folder, signing)
     public = public_path_of(signing.path)
+    if created:
+        console.note(f"made a new key pair: {signing.path}, to keep secret, and {public}, for those who verify")
+    sign(folder, signing)
     if as_json:
         facts = {"bundle": str(folder), "digest": claimed.digest, "key": signing.fingerprint}
         console.print_json({**facts, "key_file": str(signing.path), "key_created": created})
         return
-    if created:
-        console.say(f"made a new key pair: {signing.path}, to keep secret, and {public}, for those who verify")
     console.say(f"signed {folder}: {claimed.manifest.name} {claimed.manifest.version}")
     console.say(f"digest  {claimed.digest}")
     console.say(f"key     {signing.fingerprint}")

@@ -162,6 +162,17 @@ def test_a_spoiled_table_of_contents_or_endless_file_is_refused(signed, trust, s
         room.verify(signed, trust)
 
 
+def test_an_index_as_other_programs_write_it_is_read(signed, trust):
+    """skopeo copies leave out what OCI calls optional, and put a tag of their own."""
+    index = index_of(signed)
+    del index["mediaType"]
+    for entry in index["manifests"]:
+        del entry["artifactType"]
+        entry["annotations"] = {"org.opencontainers.image.ref.name": "latest"}
+    write_index(signed, index)
+    assert room.verify(signed, trust).manifest.version == "1"
+
+
 def test_two_models_in_one_bundle_are_refused(signed, trust):
     index = index_of(signed)
     index["manifests"].append(index["manifests"][0])

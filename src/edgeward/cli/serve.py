@@ -1,0 +1,91 @@
+"""edgeward serve: verified bundles behind the Open Inference Protocol."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeward.cli import console
+
+if TYPE_CHECKING:
+    from edgeward.bundle import VerifiedBundle
+    from edgeward.serve import ServedModel
+
+
+@click.command()
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on; 0.0.0.0 is every one.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads per model; default: as it was measured.")
+@click.option(
+    "--key", "keys", multiple=True, type=click.Path(path_type=Path), metavar="PUB", help="Trust this public key only."
+)
+@click.option(
+    "--max-request-bytes", type=click.IntRange(1), metavar="N", help="The largest body taken; default: 64 MiB or more."
+)
+@click.option(
+    "--max-waiting", default=64, show_default=True, type=click.IntRange(1), metavar="N",
+    help="Requests a model may have waiting; the next is told to come back later.",
+)  # fmt: skip
+def command(
+    bundles: tuple[Path, ...],
+    host: str,
+    port: int,
+    threads: int | None,
+    keys: tuple[Path, ...],
+    max_request_bytes: int | None,
+    max_waiting: int,
+) -> None:
+    """Answer requests over HTTP: Open Inference Protocol v2, /metrics for Prometheus, a live page at /.
+
+    Every bundle is verified and passes its self-test first. SIGTERM or Ctrl-C stops it after the requests under way.
+
+    \b
+    edgeward serve out/bundle
+    edgeward serve out/bundle --host 0.0.0.0 --port 9000
+    curl -s http://127.0.0.1:8000/v2/models/digits
+    """
+    from edgeward import serve
+
+    with serve.bind(host, port) as listener:
+        models = _open(bundles, keys, threads)
+        limits = serve.Limits(
+            request_bytes=max_request_bytes or serve.enough_request_bytes(models), waiting=max_waiting
+        )
+        url = serve.url_of(listener)
+        app = serve.create_app(models, limits)
+        finished = serve.serve(app, listener, lambda: _tell_ready(models, url))
+    if not finished:
+        console.note(f"edgeward: stopped with a request still running after {serve.STOP_S} s, or at a second Ctrl-C")
+        os._exit(1)  # Python would wait for the thread that runs it
+
+
+def _open(bundles: Sequence[Path], keys: Sequence[Path], threads: int | None) -> "list[ServedModel]":
+    """The models, verified, loaded, self-tested and warm; two of one name are refused before any is loaded."""
+    from edgeward import bundle, serve
+
+    trust = bundle.trusted_keys(keys)
+    verified = [bundle.verify(bundle.find_bundle(path), trust) for path in bundles]
+    serve.check_names((one.manifest.name, one.manifest.version) for one in verified)
+    return [_open_one(one, threads) for one in verified]
+
+
+def _open_one(verified: "VerifiedBundle", threads: int | None) -> "ServedModel":
+    from edgeward import bundle, serve
+    from edgeward.kit.errors import Refused
+
+    predictor = bundle.open_predictor(verified, threads=threads)
+    result = bundle.run_self_test(verified, predictor)
+    if not result.passed:
+        raise Refused(f"{verified.reference}: fails its self-test on this machine: {result.reason}")
+    model = serve.ServedModel.of(verified.manifest, predictor, digest=verified.bundle.digest)
+    inputs, _ = verified.self_test()
+    model.warm_up({name: samples[0] for name, samples in inputs.items()})
+    return model
+
+
+def _tell_ready(models: "Sequence[ServedModel]", url: str) -> None:
+    for model in models:
+        console.note(f"serving {model.name} {model.version} at {url}/v2/models/{model.name}")

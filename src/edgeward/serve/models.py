@@ -1,0 +1,188 @@
+"""A served model: its predictor, its face to clients, and the rule for where its work is done."""
+
+import asyncio
+import math
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeward.infer import Predictor, Sample
+from edgeward.kit.errors import Unavailable
+from edgeward.records.bundle import Manifest
+from edgeward.records.model import Classify, TensorSpec
+from edgeward.serve.protocol import Signature, signature
+from edgeward.serve.stats import ModelStats
+
+INLINE_LIMIT_S = 0.005
+"""Work shorter than this is done at once in the event loop: handing it to a thread would cost as much, and nobody
+notices a health check that waits so long."""
+
+BATCH = 32
+"""Samples of one request that run together, where the model leaves the batch size free; bounds memory."""
+
+
+class Busy(Unavailable):
+    """The model's queue is full; `retry_after_s` is about how long it needs to work it off."""
+
+    def __init__(self, waiting: int, retry_after_s: int) -> None:
+        super().__init__(f"{waiting} requests are waiting already; try again in {retry_after_s} s")
+        self.retry_after_s = retry_after_s
+
+
+class Ran(NamedTuple):
+    """Outputs with the samples on the first axis, and where the time went (seconds)."""
+
+    outputs: dict[str, NDArray[Any]]
+    pre_s: float
+    infer_s: float
+    post_s: float
+
+
+class ServedModel:
+    """One model that answers requests. Owned by the event loop; at most one request runs at a time."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        model: Signature,
+        *,
+        name: str,
+        version: str,
+        platform: str,
+        facts: Mapping[str, str],
+    ) -> None:
+        self.predictor = predictor
+        self.signature = model
+        self.name = name
+        self.version = version
+        self.platform = platform
+        self.facts = dict(facts)
+        self.stats = ModelStats()
+        self.sample_s = math.inf  # unknown, so the first run is made in the thread
+        self._sample_elements = 1  # of the sample that `sample_s` speaks of; a longer recording takes longer
+        self.working = False  # whether the thread runs the model now, even if nobody waits for it any more
+        self._pending = 0
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"edgeward-{name}")
+
+    @classmethod
+    def of(cls, manifest: Manifest, predictor: Predictor, *, digest: str) -> "ServedModel":
+        """The model of a verified bundle. Raises Unsupported for a dtype that the protocol cannot carry."""
+        return cls(
+            predictor,
+            signature(
+                manifest.inputs,
+                [without_batch(spec) for spec in predictor.session.outputs],
+                manifest.labels,
+                softmax=any(isinstance(step, Classify) and step.softmax for step in manifest.postprocess),
+            ),
+            name=manifest.name,
+            version=manifest.version,
+            platform=f"{manifest.runtime}_{manifest.model.format}",
+            facts={"runtime": manifest.runtime, "format": manifest.model.format, "digest": digest},
+        )
+
+    def warm_up(self, sample: Sample, *, runs: int = 7) -> None:
+        """Runs the model a few times, so that the first client does not pay for it, and learns how long it takes."""
+        tensors = {name: np.asarray(value)[None] for name, value in sample.items()}
+        self._sample_elements = _elements(tensors)
+        self.sample_s = float(np.median([_timed(self.predictor, tensors) for _ in range(runs)]))
+
+    def make_room(self, most: int) -> None:
+        """Raises Busy when `most` requests are waiting or running already."""
+        if self._pending >= most:
+            raise Busy(self._pending, retry_after_s(self._pending, self.sample_s))
+
+    async def answer(self, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
+        """The outputs for `count` samples; in the order in which requests came."""
+        usual_samples = _elements(tensors) / self._sample_elements
+        self._pending += 1
+        try:
+            if runs_inline(self.sample_s * usual_samples, self._pending - 1):
+                ran = run(self.predictor, tensors, count)
+            else:
+                loop = asyncio.get_running_loop()
+                ran = await loop.run_in_executor(self._worker, self._work, tensors, count)
+        finally:
+            self._pending -= 1
+        self._learn((ran.pre_s + ran.infer_s + ran.post_s) / usual_samples)
+        return ran
+
+    def _learn(self, seconds: float) -> None:
+        """A moving mean: a device that gets hot, or busy with other work, moves from inline to the thread by itself."""
+        self.sample_s = seconds if self.sample_s == math.inf else 0.9 * self.sample_s + 0.1 * seconds
+
+    def _work(self, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
+        self.working = True
+        try:
+            return run(self.predictor, tensors, count)
+        finally:
+            self.working = False
+
+
+def runs_inline(expected_s: float, ahead: int) -> bool:
+    """Whether work is done in the event loop: it is short, and no other work of this model is under way."""
+    return expected_s < INLINE_LIMIT_S and ahead == 0
+
+
+def retry_after_s(waiting: int, sample_s: float) -> int:
+    """Whole seconds until a queue of `waiting` requests has moved, between 1 and 60."""
+    expected = waiting * sample_s
+    return 60 if expected > 60 else max(1, math.ceil(expected))
+
+
+def run(predictor: Predictor, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
+    """The outputs for `count` samples stacked in `tensors`. Raises WrongInput where a sample does not fit."""
+    if count == 1 and batch_size(predictor) in (None, 1):
+        answer = predictor.answer({name: value[0] for name, value in tensors.items()})
+        outputs = {name: value[None] for name, value in answer.outputs.items()}
+        return Ran(outputs, answer.pre_ms / 1e3, answer.infer_ms / 1e3, answer.post_ms / 1e3)
+    return _run_batches(predictor, tensors, count)
+
+
+def _run_batches(predictor: Predictor, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
+    fixed = batch_size(predictor)
+    size = fixed or BATCH
+    parts: list[list[NDArray[Any]]] = []
+    pre_s = infer_s = 0.0
+    began = perf_counter()
+    for start in range(0, count, size):
+        at = perf_counter()
+        group = [
+            predictor.tensors({name: value[index] for name, value in tensors.items()})
+            for index in range(start, min(start + size, count))
+        ]
+        used = len(group)
+        if fixed is not None:
+            group += [group[-1]] * (size - used)
+        feeds = {name: np.stack([one[name] for one in group]) for name in group[0]}
+        ready = perf_counter()
+        parts.append([value[:used] for value in predictor.session.run(feeds)])
+        pre_s, infer_s = pre_s + ready - at, infer_s + perf_counter() - ready
+    names = [spec.name for spec in predictor.session.outputs]
+    outputs = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}
+    return Ran(outputs, pre_s, infer_s, perf_counter() - began - pre_s - infer_s)
+
+
+def batch_size(predictor: Predictor) -> int | None:
+    """The batch size that the model is fixed to, None where it is free."""
+    first = predictor.session.inputs[0].shape[0]
+    return first if isinstance(first, int) else None
+
+
+def _elements(tensors: Mapping[str, NDArray[Any]]) -> int:
+    return sum(value.size for value in tensors.values())
+
+
+def _timed(predictor: Predictor, tensors: Mapping[str, NDArray[Any]]) -> float:
+    began = perf_counter()
+    run(predictor, tensors, 1)
+    return perf_counter() - began
+
+
+def without_batch(spec: TensorSpec) -> TensorSpec:
+    """A session's spec as it is for one sample."""
+    return TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:])

@@ -1,0 +1,249 @@
+"""Where a model's work is done, how requests queue for it, and what happens when it fails."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from serve_small_models import echo, served
+
+from edgeward.infer import Predictor
+from edgeward.infer.runtimes.base import Tensors
+from edgeward.kit.errors import Failed, WrongInput
+from edgeward.records.model import Resize, TensorSpec
+from edgeward.serve import Application, Limits, ServedModel, create_app
+from edgeward.serve.models import retry_after_s, run, runs_inline
+from edgeward.serve.protocol import signature
+
+SPEC = TensorSpec(name="x", dtype="float32", shape=(2,))
+
+
+class Scripted:
+    """A session that does what a function says; the promise of a runtime without its engine."""
+
+    inputs = (TensorSpec(name="x", dtype="float32", shape=("batch", 2)),)
+    outputs = (TensorSpec(name="y", dtype="float32", shape=("batch", 2)),)
+
+    def __init__(self, does: Callable[[NDArray[Any]], NDArray[Any]]) -> None:
+        self._does = does
+
+    def run(self, feeds: Tensors) -> list[NDArray[Any]]:
+        return [self._does(feeds["x"])]
+
+
+def model_that(does: Callable[[NDArray[Any]], NDArray[Any]], version: str = "1") -> ServedModel:
+    ports = signature([SPEC], [TensorSpec(name="y", dtype="float32", shape=(2,))])
+    return ServedModel(Predictor(Scripted(does)), ports, name="m", version=version, platform="scripted", facts={})
+
+
+def ask(
+    app: Application, path: str = "/v2/models/m/infer", data: Any = (1, 2)
+) -> Coroutine[Any, Any, tuple[int, dict[bytes, bytes], Any]]:
+    """One request straight into the application, without a network."""
+    body = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": data}]}).encode()
+
+    async def asked() -> tuple[int, dict[bytes, bytes], Any]:
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        await app({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
+        return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+
+    return asked()
+
+
+@pytest.mark.parametrize(
+    ("expected_s", "ahead", "inline"),
+    [(0.0002, 0, True), (0.0049, 0, True), (0.005, 0, False), (float("inf"), 0, False), (0.0002, 1, False)],
+)
+def test_short_work_with_nothing_ahead_is_done_inline(expected_s: float, ahead: int, inline: bool) -> None:
+    assert runs_inline(expected_s, ahead) is inline
+
+
+@pytest.mark.parametrize(
+    ("waiting", "sample_s", "seconds"), [(64, 0.0001, 1), (10, 0.25, 3), (64, 100, 60), (1, float("inf"), 60)]
+)
+def test_a_client_is_told_to_come_back_when_the_queue_has_moved(waiting: int, sample_s: float, seconds: int) -> None:
+    assert retry_after_s(waiting, sample_s) == seconds
+
+
+def test_a_model_becomes_inline_when_it_proves_short() -> None:
+    threads: list[str] = []
+
+    def does(x: NDArray[Any]) -> NDArray[Any]:
+        threads.append(threading.current_thread().name)
+        return x
+
+    model = model_that(does)
+    app = create_app([model], Limits())
+
+    async def twice() -> None:
+        await ask(app)
+        model.sample_s = 0.0001
+        await ask(app)
+        model.sample_s = 1.0
+        await ask(app)
+
+    asyncio.run(twice())
+    assert [name.startswith("edgeward-m") for name in threads] == [True, False, True]
+
+
+def test_a_sample_much_longer_than_usual_goes_to_the_thread() -> None:
+    threads: list[str] = []
+
+    class FreeLength:
+        inputs = (TensorSpec(name="x", dtype="float32", shape=("batch", "n")),)
+        outputs = (TensorSpec(name="y", dtype="float32", shape=("batch", "n")),)
+
+        def run(self, feeds: Tensors) -> list[NDArray[Any]]:
+            threads.append(threading.current_thread().name)
+            return [feeds["x"]]
+
+    free = [TensorSpec(name="x", dtype="float32", shape=("n",))]
+    model = ServedModel(Predictor(FreeLength()), signature(free, free), name="m", version="1", platform="", facts={})
+    model.warm_up({"x": np.zeros(10, np.float32)}, runs=1)
+
+    async def short_and_long() -> None:
+        for length in (10, 100_000):
+            model.sample_s = 0.001
+            await model.answer({"x": np.zeros((1, length), np.float32)}, 1)
+
+    asyncio.run(short_and_long())
+    assert [name.startswith("edgeward-m") for name in threads] == [False, False, True]
+
+
+def test_warming_up_learns_how_long_a_sample_takes() -> None:
+    model = served("echo", "echo", echo((3,)))
+    model.warm_up({"x": np.zeros(3, np.float32)})
+    assert 0 < model.sample_s < 1
+
+
+def test_a_full_queue_turns_the_next_away_and_loses_nobody() -> None:
+    gate = threading.Event()
+
+    def does(x: NDArray[Any]) -> NDArray[Any]:
+        assert gate.wait(60)
+        return x * 2
+
+    model = model_that(does)
+    app = create_app([model], Limits(waiting=2))
+
+    async def three() -> list[tuple[int, dict[bytes, bytes], Any]]:
+        first, second = asyncio.create_task(ask(app)), asyncio.create_task(ask(app))
+        while model.stats.in_flight < 2:
+            await asyncio.sleep(0)
+        third = await ask(app)
+        gate.set()
+        return [await first, await second, third]
+
+    (one, _, reply), (two, _, _), (three_, headers, told) = asyncio.run(three())
+    assert (one, two, three_) == (200, 200, 503)
+    assert reply["outputs"][0]["data"] == [2.0, 4.0]
+    assert headers[b"retry-after"] == b"60"
+    assert told["error"] == "model 'm': 2 requests are waiting already; try again in 60 s"
+    assert model.stats.codes == {200: 2, 503: 1}
+    assert model.stats.in_flight == 0
+
+
+def test_bodies_in_memory_are_bounded_over_all_clients() -> None:
+    model = model_that(lambda x: x)
+    app = create_app([model], Limits(request_bytes=100))
+
+    async def five() -> tuple[int, int]:
+        wait = asyncio.Event()
+        statuses: list[int] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            statuses.append(message.get("status", 0))
+
+        def client() -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
+            parts = iter([b"a" * 90])
+
+            async def receive() -> dict[str, Any]:
+                part = next(parts, None)
+                if part is None:
+                    await wait.wait()
+                    return {"type": "http.disconnect"}
+                return {"type": "http.request", "body": part, "more_body": True}
+
+            return receive
+
+        scope = {"type": "http", "method": "POST", "path": "/v2/models/m/infer", "headers": []}
+        tasks = [asyncio.create_task(app(scope, client(), send)) for _ in range(5)]
+        while not statuses:
+            await asyncio.sleep(0)
+        wait.set()
+        await asyncio.gather(*tasks)
+        return statuses[0], len([status for status in statuses if status])
+
+    assert asyncio.run(five()) == (503, 1)
+    assert model.stats.codes == {503: 1, 499: 4}
+    assert asyncio.run(ask(create_app([model], Limits())))[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        (Failed("inference failed in the engine: it broke"), 500, "inference failed in the engine: it broke"),
+        (WrongInput("the model does not take this"), 400, "the model does not take this"),
+        (ZeroDivisionError("oh\nno"), 500, "model 'm' failed on this request; the server's log says why"),
+    ],
+)
+def test_a_failure_is_one_sentence_and_one_line(
+    fault: Exception, status: int, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def does(x: NDArray[Any]) -> NDArray[Any]:
+        raise fault
+
+    model = model_that(does)
+    assert asyncio.run(ask(create_app([model], Limits())))[::2] == (status, {"error": told})
+    said = capsys.readouterr().err
+    assert said.count("\n") == (status == 500)
+    assert "Traceback" not in said
+    if status == 500:
+        assert said.startswith("warning inference-failed model=m version=1 reason=")
+    assert model.stats.codes == {status: 1}
+
+
+def test_the_newest_version_answers_where_none_is_named() -> None:
+    versions = ["1.9", "1.10", "2.0-rc1", "1.10-beta"]
+    models = [model_that(lambda x, index=index: x * index, version) for index, version in enumerate(versions)]  # type: ignore[misc]
+    app = create_app(models, Limits())
+    assert asyncio.run(ask(app))[2]["model_version"] == "2.0-rc1"
+    assert (
+        asyncio.run(ask(create_app([*models, model_that(lambda x: x, "2.0")], Limits())))[2]["model_version"] == "2.0"
+    )
+    assert asyncio.run(ask(app, "/v2/models/m/versions/1.9/infer"))[2]["outputs"][0]["data"] == [0.0, 0.0]
+
+
+def test_two_of_the_same_name_and_version_are_refused() -> None:
+    with pytest.raises(WrongInput, match="m 1 is given twice"):
+        create_app([model_that(lambda x: x), model_that(lambda x: x)], Limits())
+
+
+def test_many_samples_give_what_each_gives_alone() -> None:
+    generator = np.random.default_rng(7)
+    images = generator.integers(0, 255, (70, 6, 5, 3), np.uint8)
+    spec = TensorSpec(name="x", dtype="uint8", shape=("batch", 4, 4, 3))
+
+    class Mean:
+        inputs = (spec,)
+        outputs = (TensorSpec(name="y", dtype="float64", shape=("batch", 3)),)
+
+        def run(self, feeds: Tensors) -> list[NDArray[Any]]:
+            return [feeds["x"].mean(axis=(1, 2))]
+
+    predictor = Predictor(Mean(), preprocess=(Resize(height=4, width=4),))
+    together = run(predictor, {"x": images}, len(images))
+    alone = [run(predictor, {"x": image[None]}, 1).outputs["y"] for image in images]
+    assert np.array_equal(together.outputs["y"], np.concatenate(alone))
+    assert min(together.pre_s, together.infer_s) > 0

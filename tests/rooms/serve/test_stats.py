@@ -1,0 +1,39 @@
+"""Durations to buckets and percentiles."""
+
+import pytest
+
+from edgeward.serve.stats import BUCKETS_S, RECENT, Histogram, ModelStats, Spent, percentiles_ms
+
+
+def test_a_duration_on_a_bound_counts_below_it_as_prometheus_has_it() -> None:
+    histogram = Histogram()
+    for seconds in (0.00005, 0.00006, 99.0):
+        histogram.add(seconds)
+    found = dict(histogram.cumulative())
+    assert (found["5e-05"], found["0.0001"], found["10"], found["+Inf"]) == (1, 2, 2, 3)
+    assert histogram.sum_s == pytest.approx(99.00011)
+    assert list(BUCKETS_S) == sorted(BUCKETS_S)
+
+
+def test_percentiles_are_in_milliseconds_by_stage() -> None:
+    found = percentiles_ms([Spent(0.001, 0.01 * index, 0, 0.5) for index in range(101)])
+    assert (found["infer"].p50, found["infer"].p95, found["infer"].p99) == (500, 950, 990)
+    assert (found["pre"].p50, found["total"].p99) == (1, 500)
+    assert percentiles_ms([]) == {}
+
+
+def test_percentiles_forget_what_is_long_past() -> None:
+    stats = ModelStats()
+    for _ in range(RECENT):
+        stats.answered(Spent(1, 1, 1, 1), 1)
+    for _ in range(RECENT):
+        stats.answered(Spent(0.001, 0.001, 0.001, 0.001), 2)
+    assert percentiles_ms(stats.recent)["total"].p99 == 1
+    assert stats.samples == 3 * RECENT
+
+
+def test_errors_are_the_codes_from_400() -> None:
+    stats = ModelStats()
+    for code in (200, 200, 400, 499, 503):
+        stats.ended(code)
+    assert (stats.requests, stats.errors) == (5, 3)

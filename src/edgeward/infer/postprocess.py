@@ -7,7 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgeward.records.model import Classify, Postprocess, Softmax
+from edgeward.records.model import Postprocess
 
 
 class Class(Struct, frozen=True):
@@ -24,16 +24,13 @@ def softmax(scores: NDArray[Any]) -> NDArray[np.float32]:
     return shifted / shifted.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
 
 
-def apply(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) -> tuple[NDArray[Any], tuple[Class, ...]]:
-    """The first output of one sample (no batch axis) after `steps`, and the classes they name, best first."""
+def classes_of(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) -> tuple[Class, ...]:
+    """The classes that `steps` name in the first output of one sample (no batch axis), best first."""
     classes: tuple[Class, ...] = ()
     for step in steps:
-        match step:
-            case Softmax():
-                scores = softmax(scores)
-            case Classify():
-                classes = _best(scores.reshape(-1), step.top, labels)
-    return scores, classes
+        flat = scores.reshape(-1)
+        classes = _best(softmax(flat) if step.softmax else flat, step.top, labels)
+    return classes
 
 
 def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Class, ...]:

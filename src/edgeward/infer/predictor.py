@@ -59,10 +59,7 @@ class Predictor:
         values = self.session.run(feeds)
         done = perf_counter_ns()
         outputs = {name: value[0] if value.ndim else value for name, value in zip(self._names, values, strict=True)}
-        classes: tuple[post.Class, ...] = ()
-        if self._postprocess:
-            first = self._names[0]
-            outputs[first], classes = post.apply(self._postprocess, outputs[first], self._labels)
+        classes = post.classes_of(self._postprocess, outputs[self._names[0]], self._labels)
         return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6)
 
     def tensors(self, sample: Sample) -> dict[str, NDArray[Any]]:

@@ -99,18 +99,18 @@ class PreprocessFile(Document):
     preprocess: Preprocess
 
 
-class Softmax(Record, tag="softmax"):
-    """Scores to probabilities along the last axis of the first output."""
-
-
 class Classify(Record, tag="classify"):
-    """The best `top` classes of the first output, named by the bundle's labels."""
+    """The best `top` classes of the first output, named by the bundle's labels; the outputs stay as they are.
+
+    `softmax` turns scores into probabilities for the classes named, where the model itself ends in scores.
+    """
 
     top: Annotated[int, Meta(ge=1)] = 1
+    softmax: bool = False
 
 
-Postprocess = tuple[Softmax | Classify, ...]
-"""From output tensors to the answer."""
+Postprocess = tuple[Classify, ...]
+"""From output tensors to the answer. Detection and the like join this union."""
 
 SampleKind = Literal["image", "audio", "tensor"]
 """What a raw sample is: uint8 RGB or grey height × width × channel; a float32 mono waveform in -1..1; or

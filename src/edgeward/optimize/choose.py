@@ -1,0 +1,80 @@
+"""Trials → the choice and its reason. Rules only."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from edgeward.measure.limits import excess
+from edgeward.optimize.propose import AS_GIVEN
+from edgeward.records.candidate import Trial, Violation
+
+
+class Choice(NamedTuple):
+    """The chosen trial (None when nothing kept the limits), the nearest miss, and why."""
+
+    chosen: Trial | None
+    nearest: str | None
+    reason: str
+
+
+def choose(trials: Sequence[Trial], tied_with_fastest: Mapping[str, bool], *, gate: str) -> Choice:
+    """The fastest trial that keeps every limit; among those tied with it, the smallest, then the most accurate.
+
+    `tied_with_fastest` says of each trial that kept the limits whether its latency cannot be told from the fastest one's.
+    """
+    measured = [trial for trial in trials if trial.failure is None]
+    kept = [trial for trial in measured if not trial.violations]
+    if not kept:
+        return _nothing_kept(measured, gate)
+    tied = [trial for trial in kept if tied_with_fastest.get(trial.recipe, False)] or kept
+    best = min(tied, key=lambda trial: (trial.size_bytes or 0, trial.quality_drop or 0.0))
+    return Choice(best, None, _why(best, tied, len(kept), len(trials), gate))
+
+
+def fastest(trials: Sequence[Trial]) -> Trial | None:
+    """The trial with the lowest p50 among those that kept every limit."""
+    kept = [trial for trial in trials if trial.failure is None and not trial.violations and trial.latency_ms]
+    return min(kept, key=lambda trial: trial.latency_ms.p50 if trial.latency_ms else 0.0, default=None)
+
+
+def pareto(trials: Sequence[Trial]) -> tuple[str, ...]:
+    """Recipes that no other beats in latency, quality and size at once."""
+    measured = [trial for trial in trials if trial.failure is None and trial.latency_ms is not None]
+    return tuple(
+        trial.recipe for trial in measured if not any(_beats(other, trial) for other in measured if other is not trial)
+    )
+
+
+def _beats(one: Trial, other: Trial) -> bool:
+    mine, theirs = _figures(one), _figures(other)
+    return all(m <= t for m, t in zip(mine, theirs, strict=True)) and mine != theirs
+
+
+def _figures(trial: Trial) -> tuple[float, float, float]:
+    latency = trial.latency_ms.p50 if trial.latency_ms else float("inf")
+    return latency, trial.quality_drop or 0.0, float(trial.size_bytes or 0)
+
+
+def _why(best: Trial, tied: Sequence[Trial], kept: int, count: int, gate: str) -> str:
+    if best.recipe == AS_GIVEN:
+        return (
+            f"leave it as it is: none of {count - 1} candidates that kept {gate} is faster here than the model as given"
+        )
+    others = len(tied) - 1
+    tie = f", and the smallest of {len(tied)} whose latency cannot be told apart" if others else ""
+    return f"{best.recipe} is the fastest of {kept} that kept {gate}{tie}; {count} were tried"
+
+
+def _nothing_kept(measured: Sequence[Trial], gate: str) -> Choice:
+    if not measured:
+        return Choice(None, None, "no candidate ran")
+    nearest = min(measured, key=lambda trial: excess(trial.violations))
+    told = ", ".join(_told(violation) for violation in nearest.violations)
+    return Choice(None, nearest.recipe, f"no candidate kept {gate}; the nearest is {nearest.recipe}: {told}")
+
+
+def _told(violation: Violation) -> str:
+    if violation.limit.endswith("_bytes"):
+        return f"{violation.limit.removesuffix('_bytes')} {violation.measured:.0f} B over {violation.allowed:.0f} B"
+    if violation.limit.endswith("_ms"):
+        return f"{violation.limit.removesuffix('_ms')} {violation.measured:.3g} ms over {violation.allowed:.3g} ms"
+    return f"{violation.limit} {violation.measured:.4f} over {violation.allowed:g}"

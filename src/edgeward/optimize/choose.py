@@ -19,7 +19,8 @@ class Choice(NamedTuple):
 def choose(trials: Sequence[Trial], tied_with_fastest: Mapping[str, bool], *, gate: str) -> Choice:
     """The fastest trial that keeps every limit; among those tied with it, the smallest, then the most accurate.
 
-    `tied_with_fastest` says of each trial that kept the limits whether its latency cannot be told from the fastest one's.
+    `tied_with_fastest` says of each trial that kept the limits
+    whether its latency cannot be told from that of the fastest.
     """
     measured = [trial for trial in trials if trial.failure is None]
     kept = [trial for trial in measured if not trial.violations]

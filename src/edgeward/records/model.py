@@ -1,10 +1,11 @@
 """A model, the steps around it, and the data used to calibrate and judge it."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgeward.records.base import Count, Descriptor, Digest, Document, Positive, Record, Slug
+from edgeward.records.base import Bytes, Count, Descriptor, Digest, Document, Positive, Record, Slug
 
 Dtype = Literal[
     "float32", "float16", "float64", "bfloat16", "int8", "uint8", "int16", "uint16",
@@ -30,6 +31,20 @@ class Model(Record):
     outputs: tuple[TensorSpec, ...]
     parameter_count: Count
     parent: Digest | None = None
+
+
+class ModelFacts(Record):
+    """What a model file says of itself. `macs` (multiply-accumulates of one sample) is None where shapes are free."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    operators: Mapping[str, Count]
+    parameter_count: Count
+    macs: Count | None
+    precision: str
+    opset: int
+    producer: str
+    size_bytes: Bytes
 
 
 Side = Annotated[int, Meta(ge=1, le=65536)]

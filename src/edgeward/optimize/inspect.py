@@ -16,8 +16,10 @@ _OTHER_FORMATS = {
     ".tflite": "LiteRT", ".pt": "PyTorch", ".pth": "PyTorch", ".pt2": "PyTorch", ".h5": "Keras", ".keras": "Keras",
     ".pb": "TensorFlow", ".engine": "TensorRT", ".xml": "OpenVINO", ".pkl": "pickle", ".joblib": "pickle",
 }  # fmt: skip
-_MAGIC = {b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"PK\x03\x04": "a zip archive",
-          b"\x7fELF": "a program", b"%PDF": "a PDF", b"\x89HDF": "an HDF5 file (Keras?)", b"<htm": "a web page"}  # fmt: skip
+_MAGIC = {
+    b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"PK\x03\x04": "a zip archive",
+    b"\x7fELF": "a program", b"%PDF": "a PDF", b"\x89HDF": "an HDF5 file (Keras?)", b"<htm": "a web page",
+}  # fmt: skip
 _DTYPES: dict[int, Dtype] = {
     TensorProto.FLOAT: "float32", TensorProto.FLOAT16: "float16", TensorProto.DOUBLE: "float64",
     TensorProto.BFLOAT16: "bfloat16", TensorProto.INT8: "int8", TensorProto.UINT8: "uint8",

@@ -1,24 +1,26 @@
 """What a pass promises: a changed copy of a model, and what it did."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import onnx
-from numpy.typing import NDArray
 
+from edgeward.infer import Sample
 from edgeward.records.candidate import Step
-from edgeward.records.model import Preprocess
+from edgeward.records.model import Preprocess, SampleKind
+
+RAW_FLOAT = "edgeward_raw_float"
+"""The tensor, in a graph that takes raw bytes, that holds their values as floats: scale 1, zero point 0 are exact."""
 
 
 class Context(NamedTuple):
-    """What a pass may know besides the model.
+    """What a pass may know besides the model: raw calibration samples, what they are, and the preprocessing steps
+    that still stand between them and the graph."""
 
-    `calibration` gives input tensors (one batch axis of length 1) and can be walked again and again;
-    `preprocess` are the steps that still stand before the graph.
-    """
-
-    calibration: Iterable[Mapping[str, NDArray[Any]]]
+    samples: Sequence[Sample]
+    kind: SampleKind
     preprocess: Preprocess
+    seed: int = 0
 
 
 class Passed(NamedTuple):

@@ -1,0 +1,133 @@
+"""Static int8: weights and activations in eight bits, ranges from calibration samples; QuantizeLinear/DequantizeLinear
+pairs that ONNX Runtime fuses into integer kernels."""
+
+import logging
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+
+from edgeward.infer import Predictor, Sample, runtimes
+from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
+from edgeward.records.candidate import Step
+from edgeward.records.model import Preprocess
+
+_METHODS = {
+    "minmax": CalibrationMethod.MinMax,
+    "percentile": CalibrationMethod.Percentile,
+    "entropy": CalibrationMethod.Entropy,
+}
+_TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
+_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_WITH_THEM = ("Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul",
+              "Pad", "Relu", "Reshape", "Resize", "Split", "Squeeze", "Transpose", "Unsqueeze")  # fmt: skip
+"""Softmax, Sigmoid and the like stay in float: they lose accuracy and hardly any time."""
+_SAMPLES = {"minmax": 256, "percentile": 128, "entropy": 128}
+"""Calibration samples by method: histograms of every tensor are kept in memory."""
+
+
+class QuantizeStatic:
+    """Options: method minmax|percentile|entropy, activations and weights uint8|int8, per_channel, reduce_range,
+    scope all|heavy (only the operators with weights)."""
+
+    def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
+        operators = {node.op_type for node in model.graph.node}
+        if "QuantizeLinear" in operators or "DequantizeLinear" in operators:
+            raise Unsupported("the model is quantised already: it holds QuantizeLinear or DequantizeLinear")
+        if not operators & set(_HEAVY):
+            raise Unsupported("there is no Conv, Gemm or MatMul in it that int8 could speed up")
+        options = {"method": "minmax", "scope": "all", **step.options}
+        if options["method"] not in _METHODS or options["scope"] not in ("all", "heavy"):
+            raise WrongInput(f"quantize-static: no method {options['method']!r} or scope {options['scope']!r}")
+        quantised = _quantised(model, options, context)
+        free = _enter_for_free(quantised)
+        return Passed(quantised, context.preprocess, ("the raw sample enters quantised as it is",) if free else ())
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
+    """Hands calibration samples to the quantiser, through the product's own preprocessing."""
+
+    def __init__(self, model: bytes, samples: Sequence[Sample], preprocess: Preprocess) -> None:
+        session = runtimes.load("onnxruntime").load(model, threads=1)
+        self._predictor = Predictor(session, preprocess=preprocess)
+        self._samples = samples
+        self.rewind()
+
+    def rewind(self) -> None:
+        self._rest: Iterator[Sample] = iter(self._samples)
+
+    def get_next(self) -> Mapping[str, NDArray[Any]] | None:
+        sample = next(self._rest, None)
+        if sample is None:
+            return None
+        return {name: tensor[None] for name, tensor in self._predictor.tensors(sample).items()}
+
+
+def _quantised(model: onnx.ModelProto, options: Mapping[str, Any], context: Context) -> onnx.ModelProto:
+    extra: dict[str, Any] = {"ActivationSymmetric": options.get("activations") == "int8", "WeightSymmetric": True}
+    if any(RAW_FLOAT in node.output for node in model.graph.node) and options.get("activations", "uint8") == "uint8":
+        exact = {"scale": np.array(1.0, np.float32), "zero_point": np.array(0, np.uint8)}
+        extra["TensorQuantOverrides"] = {RAW_FLOAT: [{"quant_type": QuantType.QUInt8, **exact}]}
+    samples = context.samples[: _SAMPLES[options["method"]]]
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # the quantiser advises a preprocessing that `simplify` has done already
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
+            source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
+            onnx.save_model(model, str(source))
+            quantize_static(
+                str(source),
+                str(target),
+                _Reader(model.SerializeToString(), samples, context.preprocess),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=[*_HEAVY, *(_WITH_THEM if options["scope"] == "all" else ())],
+                per_channel=bool(options.get("per_channel", True)),
+                reduce_range=bool(options.get("reduce_range", False)),
+                activation_type=_TYPES[str(options.get("activations", "uint8"))],
+                weight_type=_TYPES[str(options.get("weights", "int8"))],
+                calibrate_method=_METHODS[options["method"]],
+                extra_options=extra,
+            )
+            return onnx.load_model(str(target))
+    finally:
+        root.setLevel(level)
+
+
+def _enter_for_free(model: onnx.ModelProto) -> bool:
+    """Takes out Cast(uint8 → float) and the QuantizeLinear(scale 1, zero point 0) behind it: they change nothing."""
+    graph = model.graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    cast = next((node for node in graph.node if RAW_FLOAT in node.output), None)
+    if cast is None:
+        return False
+    users = [node for node in graph.node if RAW_FLOAT in node.input]
+    exact = [node for node in users if node.op_type == "QuantizeLinear" and _is_exact(node, constants)]
+    for node in exact:
+        for other in graph.node:
+            for index, name in enumerate(other.input):
+                if name == node.output[0]:
+                    other.input[index] = cast.input[0]
+        graph.node.remove(node)
+    if exact and len(exact) == len(users):
+        graph.node.remove(cast)
+    return bool(exact)
+
+
+def _is_exact(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:
+    if len(node.input) < 3 or node.input[1] not in constants or node.input[2] not in constants:
+        return False
+    scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input[1:3])
+    return bool(
+        scale.size == 1 and float(scale.reshape(())) == 1.0 and int(zero.reshape(())) == 0 and zero.dtype == "uint8"
+    )
+
+
+plugin: Pass = QuantizeStatic()

@@ -1,0 +1,66 @@
+"""Brings a model into the form that the other passes read: one opset, constants as initialisers, folded and fused."""
+
+import onnx
+from onnx import version_converter
+
+from edgeward.kit import log
+from edgeward.optimize.passes.base import Context, Pass, Passed
+from edgeward.records.candidate import Step
+
+_WANTED_OPSET = 13
+"""Per-channel QuantizeLinear came with opset 13; older models are converted up to 17."""
+
+
+class Simplify:
+    """Answers stay the same up to the rounding of folded constants. What a tool cannot do is left and noted."""
+
+    def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:  # noqa: ARG002 - no options
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        notes: list[str] = []
+        _drop_listed_initialisers(copy)
+        copy = _with_recent_opset(copy, notes)
+        copy = _slimmed(copy, notes)
+        return Passed(copy, context.preprocess, tuple(notes))
+
+
+def _drop_listed_initialisers(model: onnx.ModelProto) -> None:
+    """Exporters before IR version 4 list initialisers among the inputs, which keeps them from being folded."""
+    constants = {tensor.name for tensor in model.graph.initializer}
+    inputs = [node for node in model.graph.input if node.name not in constants]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    model.ir_version = max(model.ir_version, 8)
+
+
+def _with_recent_opset(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
+    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), _WANTED_OPSET)
+    if opset >= _WANTED_OPSET:
+        return model
+    try:
+        converted = version_converter.convert_version(model, 17)
+    except Exception as error:  # noqa: BLE001 - the converter raises RuntimeError, and others for what it never met
+        log.debug("opset-not-converted", error=error)
+        notes.append(f"stays at opset {opset}: the converter has no rule for a part of it")
+        return model
+    notes.append(f"converted from opset {opset} to 17")
+    return converted
+
+
+def _slimmed(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
+    import onnxslim
+
+    try:
+        slim = onnxslim.slim(model)
+        onnx.checker.check_model(slim)
+    except Exception as error:  # noqa: BLE001 - a third-party rewriter on models nobody has seen: we go on without it
+        log.debug("not-slimmed", error=error)
+        notes.append(f"not simplified: onnxslim failed ({type(error).__name__})")
+        return model
+    before, after = len(model.graph.node), len(slim.graph.node)
+    if before != after:
+        notes.append(f"{before} operators became {after}")
+    return slim
+
+
+plugin: Pass = Simplify()

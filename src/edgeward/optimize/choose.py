@@ -7,6 +7,9 @@ from edgeward.measure.limits import excess
 from edgeward.optimize.propose import AS_GIVEN
 from edgeward.records.candidate import Trial, Violation
 
+_SAME_SIZE = 1.1
+"""Files within a tenth of the smallest count as equally small."""
+
 
 class Choice(NamedTuple):
     """The chosen trial (None when nothing kept the limits), the nearest miss, and why."""
@@ -17,7 +20,7 @@ class Choice(NamedTuple):
 
 
 def choose(trials: Sequence[Trial], tied_with_fastest: Mapping[str, bool], *, gate: str) -> Choice:
-    """The fastest trial that keeps every limit; among those tied with it, the smallest, then the most accurate.
+    """The fastest trial that keeps every limit; among those tied with it, the most accurate of the smallest.
 
     `tied_with_fastest` says of each trial that kept the limits
     whether its latency cannot be told from that of the fastest.
@@ -27,7 +30,9 @@ def choose(trials: Sequence[Trial], tied_with_fastest: Mapping[str, bool], *, ga
     if not kept:
         return _nothing_kept(measured, gate)
     tied = [trial for trial in kept if tied_with_fastest.get(trial.recipe, False)] or kept
-    best = min(tied, key=lambda trial: (trial.size_bytes or 0, trial.quality_drop or 0.0))
+    smallest = min(trial.size_bytes or 0 for trial in tied)
+    small = [trial for trial in tied if (trial.size_bytes or 0) <= smallest * _SAME_SIZE]
+    best = min(small, key=lambda trial: (trial.quality_drop or 0.0, trial.size_bytes or 0))
     return Choice(best, None, _why(best, tied, len(kept), len(trials), gate))
 
 
@@ -61,7 +66,7 @@ def _why(best: Trial, tied: Sequence[Trial], kept: int, count: int, gate: str) -
             f"leave it as it is: none of {count - 1} candidates that kept {gate} is faster here than the model as given"
         )
     others = len(tied) - 1
-    tie = f", and the smallest of {len(tied)} whose latency cannot be told apart" if others else ""
+    tie = f", and the most accurate of the smallest of {len(tied)} whose latency cannot be told apart" if others else ""
     return f"{best.recipe} is the fastest of {kept} that kept {gate}{tie}; {count} were tried"
 
 

@@ -7,6 +7,8 @@ from edgeward.records.candidate import Recipe, Step
 AS_GIVEN = "as-given"
 """The name of the candidate that is the model as the user gave it."""
 
+Options = dict[str, bool | int | float | str]
+
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
@@ -15,23 +17,26 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
 
     Weights are int8. Activations are uint8 on x86, whose dot-product instructions take unsigned by signed, and on
     Arm both are tried. Without a dot-product instruction x86 sums pairs of products in 16 bits, which overflow with
-    full-range weights: then they get seven bits (reduced range).
+    full-range weights: then they get seven bits (reduced range). "-tensor": one scale for a tensor of weights, else
+    one for each channel. "-blocked": a first convolution over few channels reads in blocks of pixels.
     """
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
     signs = ("uint8", "int8") if arch == "aarch64" else ("uint8",)
     found = [_recipe("float32", None)]
     for activations in signs:
-        name = f"int8-{'u8s8' if activations == 'uint8' else 's8s8'}"
-        common: dict[str, bool | int | float | str] = {"activations": activations, "reduce_range": reduced}
-        found += [
-            _recipe(f"{name}-minmax", {**common, "method": "minmax", "per_channel": True}),
-            _recipe(f"{name}-percentile", {**common, "method": "percentile", "per_channel": True}),
-            _recipe(f"{name}-entropy", {**common, "method": "entropy", "per_channel": True}),
-            _recipe(f"{name}-minmax-per-tensor", {**common, "method": "minmax", "per_channel": False}),
-        ]
+        prefix = "int8" if activations == "uint8" else "int8-signed"
+        for method, per_channel in (("minmax", True), ("percentile", True), ("entropy", True), ("minmax", False)):
+            name = f"{prefix}-{method}" + ("" if per_channel else "-tensor")
+            options: Options = {
+                "method": method, "per_channel": per_channel, "activations": activations, "reduce_range": reduced,
+            }  # fmt: skip
+            found.append(_recipe(name, options))
+            if activations == "uint8":
+                found.append(_recipe(f"{name}-blocked", options, blocked=True))
     return tuple(found)
 
 
-def _recipe(name: str, quantize: dict[str, bool | int | float | str] | None) -> Recipe:
+def _recipe(name: str, quantize: Options | None, *, blocked: bool = False) -> Recipe:
+    head = (Step(use="simplify"), Step(use="fold-preprocess"), *((Step(use="block-first-conv"),) if blocked else ()))
     middle = () if quantize is None else (Step(use="quantize-static", options=quantize),)
-    return Recipe(name=name, steps=(Step(use="simplify"), Step(use="fold-preprocess"), *middle, Step(use="strip")))
+    return Recipe(name=name, steps=(*head, *middle, Step(use="strip")))

@@ -1,9 +1,11 @@
 """Static int8: weights and activations in eight bits, ranges from calibration samples; QuantizeLinear/DequantizeLinear
 pairs that ONNX Runtime fuses into integer kernels."""
 
+import io
 import logging
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +82,7 @@ def _quantised(model: onnx.ModelProto, options: Mapping[str, Any], context: Cont
     level = root.level
     root.setLevel(logging.ERROR)  # the quantiser advises a preprocessing that `simplify` has done already
     try:
-        with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
+        with tempfile.TemporaryDirectory(prefix="edgeward-") as folder, redirect_stdout(io.StringIO()):
             source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             onnx.save_model(model, str(source))
             quantize_static(

@@ -1,0 +1,170 @@
+"""edgeward optimize: makes a model fit this machine, under an accuracy gate."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeward.cli import console
+
+if TYPE_CHECKING:
+    from edgeward.optimize.prepare import Order
+    from edgeward.records.candidate import Report
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("model", metavar="MODEL", type=FILE)
+@click.option("--data", required=True, type=FILE, metavar="EVAL", help="Samples with labels: .npz, folder, .csv.")
+@click.option("--calibration", type=FILE, metavar="CAL", help="Samples for calibration; else a part of EVAL.")
+@click.option("--metric", help="top1, top5, f1, auc, mse, mae, rmse, agreement, cosine; else what the data ask for.")
+@click.option("--max-drop", type=float, default=0.01, show_default=True, help="The most quality that may be lost.")
+@click.option("--budget", default="", metavar="LIMITS", help='Such as "p95<8ms,size<1MB,peak-memory<64MB".')
+@click.option("--target", default="", metavar="NAME|FILE|HOST", help="Where it must run; only this machine, yet.")
+@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of an inference; else measured.")
+@click.option("--time-limit", metavar="TIME", help="Such as 90s or 10m; what is not tried by then is left out.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--labels", type=FILE, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Fixes a free input shape.")
+@click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
+@click.option("-o", "--output", required=True, type=FILE, metavar="DIR", help="The folder to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
+def command(
+    model: Path,
+    data: Path,
+    calibration: Path | None,
+    metric: str | None,
+    max_drop: float,
+    budget: str,
+    target: str,
+    threads: int | None,
+    time_limit: str | None,
+    seed: int,
+    preprocess: Path | None,
+    labels: Path | None,
+    shapes: tuple[str, ...],
+    overwrite: bool,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Make a model fit this machine, under an accuracy gate.
+
+    Tries float and int8 candidates, runs and times each of them in turn with the model as it is, and keeps the
+    fastest that loses no more than --max-drop. Writes DIR/bundle (signed with this machine's own key),
+    DIR/model.onnx, DIR/report.json and DIR/report.html. Exit code 3 when nothing keeps the limits.
+
+    \b
+    edgeward optimize model.onnx --data evaluation/ --calibration calibration/ -o out
+    """
+    from edgeward.kit import codec
+    from edgeward.kit.clock import SystemClock
+    from edgeward.measure.limits import parse_budget
+    from edgeward.measure.quality import metric_named
+    from edgeward.optimize.prepare import Order
+    from edgeward.optimize.run import optimize
+    from edgeward.records.model import PreprocessFile
+
+    _check_target(target)
+    if metric is not None:
+        metric_named(metric)
+    order = Order(
+        model=model, data=data, calibration=calibration, output=output, metric=metric, max_drop=max_drop,
+        budget=parse_budget(budget), threads=threads, time_limit_s=_seconds(time_limit), seed=seed,
+        preprocess=codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None,
+        labels=read_labels(labels), shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
+        command=shlex.join(["edgeward", *sys.argv[1:]]),
+    )  # fmt: skip
+    with console.progress() as progress:
+        report = optimize(order, SystemClock(), progress)
+    sign_with_own_key(order.output / "bundle")
+    if as_json:
+        console.print_json(report)
+    else:
+        _show(report, order)
+
+
+def sign_with_own_key(folder: Path) -> None:
+    """Signs what this machine made, so that this machine runs it; where there can be no key it stays unsigned."""
+    from edgeward import bundle
+    from edgeward.kit.errors import EdgewardError
+
+    try:
+        key, created = bundle.load_or_create_key()
+        bundle.sign(folder, key)
+    except (EdgewardError, OSError) as error:
+        console.note(f"the bundle is not signed: {error}; edgeward sign {folder} --key FILE does it")
+        return
+    if created:
+        console.note(f"made a key to sign with: {bundle.default_key_path()} ({key.fingerprint[:19]}…)")
+
+
+def read_labels(path: Path | None) -> tuple[str, ...]:
+    """Class names, one per line."""
+    if path is None:
+        return ()
+    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+
+
+def _check_target(target: str) -> None:
+    from edgeward.kit.errors import Unsupported
+    from edgeward.measure.machine import target_name
+
+    if target in ("", "local", "localhost", target_name()):
+        return
+    if Path(target).is_file():
+        from edgeward.kit import codec
+        from edgeward.records.target import Target
+
+        if codec.from_toml(Path(target), Target).name == target_name():
+            return
+    raise Unsupported(
+        f"--target {target}: candidates are measured on this machine only, yet; this is {target_name()}",
+        hint="run edgeward optimize on the target itself",
+    )
+
+
+def _seconds(text: str | None) -> float | None:
+    from edgeward.kit.errors import WrongInput
+
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(s|m|h|)", text)
+    if match is None or float(match[1]) == 0:
+        raise WrongInput(f"--time-limit: cannot read {text!r}", hint="--time-limit 90s, or 10m")
+    return float(match[1]) * {"s": 1, "": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def _shape(text: str) -> tuple[str, tuple[int, ...]]:
+    from edgeward.kit.errors import WrongInput
+
+    name, _, dims = text.partition("=")
+    if not name or not re.fullmatch(r"\d+(x\d+)*", dims) or "0" in dims.split("x"):
+        raise WrongInput(f"--shape: cannot read {text!r}", hint="--shape input=1x3x224x224")
+    return name, tuple(int(dim) for dim in dims.split("x"))
+
+
+def _show(report: "Report", order: "Order") -> None:
+    from edgeward.optimize.report import summary_lines
+
+    rows = [
+        (
+            ("▸ " if report.chosen and trial.recipe == report.chosen.recipe else "  ") + trial.recipe,
+            "–" if not trial.quality else f"{next(iter(trial.quality.values())):.4f}",
+            "–" if trial.quality_drop is None else f"{trial.quality_drop:+.4f}",
+            console.milliseconds(trial.latency_ms.p50 if trial.latency_ms else None),
+            "–" if trial.speedup_p50 is None else f"{trial.speedup_p50:.2f}×",
+            console.size(trial.size_bytes),
+            trial.failure or ("missed " + ", ".join(v.limit for v in trial.violations) if trial.violations else "kept"),
+        )
+        for trial in report.trials
+    ]
+    columns = ("recipe", report.metric, "drop", "p50", "speed", "size", "limits")
+    console.table(f"{report.model} on {report.target}", columns, rows, right=(1, 2, 3, 4, 5))
+    for line in summary_lines(report):
+        console.say(line)
+    console.say(f"\nbundle  {order.output}/bundle\nreport  {order.output}/report.html")

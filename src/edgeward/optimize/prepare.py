@@ -1,0 +1,141 @@
+"""Order → task: the model, the data and the steps between them, checked before any work is done."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from edgeward.infer import Predictor, runtimes
+from edgeward.infer.runtimes import Session
+from edgeward.kit.errors import WrongInput
+from edgeward.measure.dataset import LoadedSet, open_dataset
+from edgeward.measure.evaluate import answers
+from edgeward.measure.fit import IMAGE_SCALINGS, fit_steps
+from edgeward.measure.quality import METRICS
+from edgeward.optimize.inspect import describe, fix_shapes, read_model
+from edgeward.records.model import ModelFacts, Preprocess, TensorSpec
+from edgeward.records.target import Budget
+
+RUNTIME = "onnxruntime"
+_CALIBRATION_SAMPLES = 512
+_SCALING_SAMPLES = 200
+
+
+class Order(NamedTuple):
+    """What the user asked for. `threads` None: measured. `metric` None: what the data ask for."""
+
+    model: Path
+    data: Path
+    calibration: Path | None
+    output: Path
+    metric: str | None
+    max_drop: float
+    budget: Budget
+    threads: int | None
+    time_limit_s: float | None
+    seed: int
+    preprocess: Preprocess | None
+    labels: tuple[str, ...]
+    shapes: dict[str, tuple[int, ...]]
+    overwrite: bool
+    command: str
+
+
+class Task(NamedTuple):
+    """What is to be optimised: the model as given, its data, and the steps that bring one to the other."""
+
+    model: onnx.ModelProto
+    model_bytes: bytes
+    facts: ModelFacts
+    evaluation: LoadedSet
+    calibration: LoadedSet
+    preprocess: Preprocess
+    notes: tuple[str, ...]
+
+
+def prepare(order: Order) -> Task:
+    """Reads everything once. Raises WrongInput or Unsupported, in one sentence, for whatever cannot work."""
+    model = read_model(order.model)
+    if order.shapes:
+        model = fix_shapes(model, order.shapes)
+    model_bytes = model.SerializeToString()
+    session = runtimes.load(RUNTIME).load(model_bytes, threads=1)
+    inputs = tuple(_without_batch(spec) for spec in session.inputs)
+    whole = open_dataset(order.data, inputs, session.outputs)
+    notes: list[str] = []
+    evaluation, calibration = _parts(order, whole, inputs, session, notes)
+    steps = order.preprocess
+    if steps is None:
+        steps = _steps(session, inputs, calibration, notes)
+    _check_fit(order, session, evaluation, steps)
+    return Task(model, model_bytes, describe(model), evaluation, calibration, steps, tuple(notes))
+
+
+def _without_batch(spec: TensorSpec) -> TensorSpec:
+    return TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:])
+
+
+def _parts(
+    order: Order, whole: LoadedSet, inputs: tuple[TensorSpec, ...], session: Session, notes: list[str]
+) -> tuple[LoadedSet, LoadedSet]:
+    """The evaluation and the calibration samples, which share none."""
+    generator = np.random.default_rng(order.seed)
+    if order.calibration is not None:
+        calibration = open_dataset(order.calibration, inputs, session.outputs)
+        if whole.class_names and calibration.class_names and whole.class_names != calibration.class_names:
+            raise WrongInput(
+                f"{order.calibration}: its classes are {', '.join(calibration.class_names[:5])}…, "
+                f"those of {order.data} are {', '.join(whole.class_names[:5])}…"
+            )
+        drawn = np.sort(generator.permutation(len(calibration))[:_CALIBRATION_SAMPLES])
+        calibration = calibration.part(drawn)
+        common = set(calibration.fingerprints()) & set(whole.fingerprints())
+        if common:
+            notes.append(f"{len(common)} calibration samples are in the evaluation data too: its figures flatter")
+        return whole, calibration
+    if len(whole) < 4:
+        raise WrongInput(f"{order.data}: {len(whole)} samples are too few to set some aside", hint="--calibration DATA")
+    count = min(_CALIBRATION_SAMPLES, max(1, len(whole) // 5))
+    shuffled = generator.permutation(len(whole))
+    notes.append(
+        f"no --calibration was given: {count} of {len(whole)} samples were set aside for it (seed {order.seed})"
+    )
+    return whole.part(np.sort(shuffled[count:])), whole.part(np.sort(shuffled[:count]))
+
+
+def _steps(session: Session, inputs: tuple[TensorSpec, ...], calibration: LoadedSet, notes: list[str]) -> Preprocess:
+    """The least that fits; for images, with the range of values on which the model answers best, measured."""
+    sample = calibration[0]
+    plain = fit_steps(inputs[0], calibration.kind, sample)
+    is_float = inputs[0].dtype.startswith("float")
+    classes = calibration.labels is not None and calibration.labels.dtype.kind in "iu"
+    if calibration.kind != "image" or not is_float or not classes:
+        return plain
+    channels = sample[inputs[0].name].shape[-1]
+    scores: dict[str, float] = {}
+    part = calibration.part(np.arange(min(len(calibration), _SCALING_SAMPLES)))
+    for name, scaling in IMAGE_SCALINGS.items():
+        if scaling is not None and len(scaling.mean) not in (1, channels):
+            continue
+        steps = fit_steps(inputs[0], "image", sample, scaling)
+        found = answers(Predictor(session, preprocess=steps), part, metric="top1")
+        if found.targets is not None and found.outputs.reshape(len(part), -1).shape[1] > int(found.targets.max()):
+            scores[name] = METRICS["top1"].score(found.outputs, found.targets)
+    best = max(scores, key=lambda name: scores[name], default="0..255")
+    if best == "0..255" or scores[best] <= scores["0..255"] + 0.1:
+        return plain
+    notes.append(
+        f"pixels go in as {best}: top1 {scores[best]:.2f} on {len(part)} calibration samples, "
+        f"{scores['0..255']:.2f} as 0..255; --preprocess FILE says it for good"
+    )
+    return fit_steps(inputs[0], "image", sample, IMAGE_SCALINGS[best])
+
+
+def _check_fit(order: Order, session: Session, evaluation: LoadedSet, steps: Preprocess) -> None:
+    """Runs one sample, so that a wrong shape or dtype is told before the long work, with the data set's name."""
+    predictor = Predictor(session, preprocess=steps)
+    try:
+        next(iter(predictor.outputs_of([evaluation[0]])))
+    except WrongInput as error:
+        raise WrongInput(f"{order.data}: {evaluation.sources[0]}: {error.message}", hint=error.hint) from error

@@ -1,0 +1,213 @@
+"""Drives an optimisation: prepare, try, race, choose, write. The only file of this room that has effects."""
+
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from msgspec.structs import asdict, replace
+from numpy.typing import NDArray
+
+from edgeward import __version__
+from edgeward.infer import runtimes
+from edgeward.kit import codec, files
+from edgeward.kit.clock import Clock
+from edgeward.kit.errors import GateMissed, Unsupported
+from edgeward.measure import bench
+from edgeward.measure.conditions import conditions, governor, throttled
+from edgeward.measure.jobs import Contender
+from edgeward.measure.limits import violations_of
+from edgeward.measure.machine import arch, cpu, cpu_features, hostname, target_name
+from edgeward.optimize import deliver, trials
+from edgeward.optimize.choose import Choice, choose, fastest, pareto
+from edgeward.optimize.prepare import RUNTIME, Order, Task, prepare
+from edgeward.optimize.propose import AS_GIVEN, recipes
+from edgeward.optimize.trials import Candidate, Judge
+from edgeward.records.candidate import Distribution, Measurement, Report, Setting, Trial
+
+_RACE_S = 6.0
+_RACE_SHARE = 0.35
+"""At most this share of a time limit goes into the race."""
+_WARMUP_ROUNDS = 10
+
+
+class Progress(Protocol):
+    """Told how far the work has come; `done` is a share of all of it."""
+
+    def stage(self, text: str, done: float) -> None: ...
+
+
+def optimize(order: Order, clock: Clock, progress: Progress) -> Report:
+    """Finds the fastest candidate that keeps the gate and the budget, and writes it with its report.
+
+    The output folder appears whole at the end or not at all. Raises GateMissed, after writing the report alone,
+    when nothing kept the limits.
+    """
+    if order.budget.energy_mj is not None:
+        raise Unsupported("--budget: energy cannot be limited here: this machine has no energy meter that we read")
+    start_s = clock.monotonic_s()
+    files.check_output_folder(order.output, overwrite=order.overwrite)
+    progress.stage("reading the model and the data", 0.01)
+    task = prepare(order)
+    before = conditions()
+    with files.new_folder(order.output, overwrite=order.overwrite) as folder:
+        with tempfile.TemporaryDirectory(prefix=".trials-", dir=folder) as trials_folder:
+            work = Path(trials_folder)
+            threads = order.threads or _measured_threads(task, work, order.seed)
+            candidates, failures, judge = _try_all(order, task, threads, work, clock, start_s, progress)
+            progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
+            times = _race(order, candidates, clock.monotonic_s() - start_s)
+        candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
+        measured = [candidate.trial for candidate in candidates]
+        gate = f"{judge.metric.name} within {order.max_drop:g}"
+        choice = choose([*measured, *failures], _ties(candidates, times, order.seed), gate=_gate(order, gate))
+        setting = _setting(threads, before.line())
+        report = _report(order, task, judge, setting, measured, failures, choice, clock, start_s)
+        progress.stage("writing the bundle and the report", 0.95)
+        if choice.chosen is None:
+            deliver.write_report(folder, report)
+        else:
+            winner = next(c for c in candidates if c.trial.recipe == choice.chosen.recipe)
+            place = candidates.index(winner)
+            hot = throttled(before, conditions())
+            deliver.write(folder, order, task, winner, report, _measurement(report, winner, times[place], hot=hot))
+    if report.chosen is None:
+        raise GateMissed(
+            report.reason, hint=f"see {order.output}/report.html, or allow more with --max-drop or --budget"
+        )
+    return report
+
+
+def _measured_threads(task: Task, folder: Path, seed: int) -> int:
+    """One thread, unless all of this machine's are faster beyond the noise."""
+    count = len(os.sched_getaffinity(0))
+    if count == 1:
+        return 1
+    file = folder / "threads.onnx"
+    file.write_bytes(task.model_bytes)
+    predictor = trials.predictor_of(task.model_bytes, task.preprocess, 1)
+    feeds = str(bench.save_feeds(folder / "threads.npz", [predictor.tensors(task.evaluation[0])]))
+    contenders = [Contender(str(file), RUNTIME, threads, feeds) for threads in (1, count)]
+    one, all_threads = bench.race(contenders, seconds=1.0, seed=seed)
+    return count if bench.compare(one, all_threads, seed=seed).ratio_ci[0] > 1.05 else 1
+
+
+def _try_all(
+    order: Order, task: Task, threads: int, work: Path, clock: Clock, start_s: float, progress: Progress
+) -> tuple[list[Candidate], list[Trial], Judge]:
+    """Every recipe as a candidate or a failure, the model as given first."""
+    planned = recipes(arch(), cpu_features())
+    progress.stage("the model as given", 0.05)
+    given, judge = trials.as_given(task, order.metric, threads, work, order.seed)
+    candidates, failures = [given], list[Trial]()
+    for index, recipe in enumerate(planned):
+        progress.stage(f"{recipe.name} ({index + 1} of {len(planned)})", 0.1 + 0.65 * index / len(planned))
+        spent_s = clock.monotonic_s() - start_s
+        if order.time_limit_s is not None and spent_s > order.time_limit_s * (1 - _RACE_SHARE):
+            failures.append(trials.failed(recipe, "left out: the time limit came first"))
+            continue
+        outcome = trials.made(task, recipe, judge, threads, work)
+        if isinstance(outcome, Candidate):
+            candidates.append(outcome)
+        else:
+            failures.append(outcome)
+    return candidates, failures, judge
+
+
+def _race(order: Order, candidates: list[Candidate], spent_s: float) -> list[NDArray[np.float64]]:
+    seconds = _RACE_S
+    if order.time_limit_s is not None:
+        seconds = max(1.0, min(seconds, order.time_limit_s - spent_s - 1))
+    contenders = [candidate.contender for candidate in candidates]
+    return bench.race(contenders, seconds=seconds, seed=order.seed, warmup_rounds=_WARMUP_ROUNDS)
+
+
+def _judged(order: Order, candidates: list[Candidate]) -> list[Candidate]:
+    return [
+        candidate._replace(
+            trial=replace(candidate.trial, violations=violations_of(candidate.trial, order.budget, order.max_drop))
+        )
+        for candidate in candidates
+    ]
+
+
+def _ties(candidates: list[Candidate], times: list[NDArray[np.float64]], seed: int) -> dict[str, bool]:
+    """Of each candidate, whether its latency cannot be told from that of the fastest that kept the limits."""
+    best = fastest([candidate.trial for candidate in candidates])
+    if best is None:
+        return {}
+    place = next(i for i, candidate in enumerate(candidates) if candidate.trial.recipe == best.recipe)
+    return {
+        candidate.trial.recipe: bench.compare(times[place], mine, seed=seed).verdict == "tie"
+        for candidate, mine in zip(candidates, times, strict=True)
+    }
+
+
+def _gate(order: Order, gate: str) -> str:
+    limits = [name for name, value in asdict(order.budget).items() if value is not None]
+    return f"{gate} and the budget ({', '.join(limits)})" if limits else gate
+
+
+def _setting(threads: int, conditions_line: str) -> Setting:
+    return Setting(
+        device_id=hostname(), runtime_version=f"{RUNTIME} {runtimes.load(RUNTIME).version()}",
+        kernel=platform.release(), cpu_governor=governor() or "unknown", thread_count=threads,
+        warmup_runs=_WARMUP_ROUNDS * 6, scenario="single_stream", cpu=cpu(), conditions=conditions_line,
+    )  # fmt: skip
+
+
+def _report(
+    order: Order,
+    task: Task,
+    judge: Judge,
+    setting: Setting,
+    measured: list[Trial],
+    failures: list[Trial],
+    choice: Choice,
+    clock: Clock,
+    start_s: float,
+) -> Report:
+    chosen = choice.chosen and replace(choice.chosen, file=deliver.MODEL_FILE)
+    return Report(
+        schema_version=1, edgeward_version=__version__, model=order.model.name,
+        model_digest=codec.digest_of(task.model_bytes), metric=judge.metric.name, max_drop=order.max_drop,
+        budget=order.budget, target=target_name(), setting=setting, evaluation=task.evaluation.record("evaluation"),
+        calibration=task.calibration.record("calibration"), preprocess=task.preprocess, seed=order.seed,
+        baseline=measured[0], chosen=chosen, nearest=choice.nearest, trials=(*measured, *failures),
+        pareto=pareto(measured), reason=choice.reason, notes=(*task.notes, *_gate_note(order, chosen)),
+        command=order.command, taken_at=clock.now(), took_s=round(clock.monotonic_s() - start_s, 3),
+    )  # fmt: skip
+
+
+def _gate_note(order: Order, chosen: Trial | None) -> tuple[str, ...]:
+    """Said where the evaluation set is too small to prove that the gate was kept."""
+    if chosen is None or chosen.quality_drop_ci is None or chosen.recipe == AS_GIVEN:
+        return ()
+    high = chosen.quality_drop_ci[1]
+    if high <= order.max_drop:
+        return ()
+    return (
+        f"the drop may be as large as {high:.4f} (95 % interval): these evaluation samples are too few to prove "
+        f"that it stays within {order.max_drop:g}",
+    )
+
+
+def _measurement(report: Report, winner: Candidate, times: NDArray[np.float64], *, hot: bool) -> Measurement:
+    """What the chosen model costs here, for the bundle."""
+    trial = winner.trial
+    p50, p90, p95, p99 = (float(q) for q in np.quantile(times, (0.5, 0.9, 0.95, 0.99)))
+    low, high = (float(q) for q in np.quantile(times, (0.25, 0.75)))
+    return Measurement(
+        model=trial.digest or report.model_digest, target=report.target, setting=report.setting,
+        taken_at=report.taken_at.replace(microsecond=0),
+        latency=Distribution(
+            runs=times.size, p50_ms=p50, p95_ms=p95, p99_ms=p99, max_ms=float(times.max()), p90_ms=p90,
+            min_ms=float(times.min()), iqr_ms=high - low,
+            samples=codec.digest_of(codec.to_json(times.round(6).tolist())),
+        ),
+        cold_start_ms=(trial.load_ms or 0) + (trial.first_ms or 0), throughput_per_s=1000 / float(times.mean()),
+        peak_memory_bytes=trial.peak_memory_bytes or 0, energy_mj=None, quality=dict(trial.quality),
+        temperature_c=conditions().temperature_c, throttled=hot, load_ms=trial.load_ms, first_ms=trial.first_ms,
+    )  # fmt: skip

@@ -1,0 +1,125 @@
+"""The documentation says what is: what it shows runs, what it names exists, what is generated is fresh."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WALKED = ["README.md", "docs/start.md", "docs/bundle.md"]
+BLOCK = re.compile(r"^```console run\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
+OWN_PATH = re.compile(r"`((?:src|docs|tests|bench|examples)/[^`\s*]+)`")
+
+
+def steps_of(page: Path) -> Iterator[tuple[str, str]]:
+    """Each `$ command` of the page's runnable blocks, with the output shown below it."""
+    for block in BLOCK.findall(page.read_text(encoding="utf-8")):
+        for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+            command, _, shown = part.partition("\n")
+            while command.endswith("\\"):
+                more, _, shown = shown.partition("\n")
+                command += "\n" + more
+            yield command, shown
+
+
+def lent(folder: Path) -> dict[str, str]:
+    """A folder that sees the repository's tests and examples as the page's reader does, and a home of its own."""
+    for name in ("tests", "examples", "docs"):
+        if (ROOT / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    (folder / "home").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("EDGEWARD_", "XDG_"))}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**kept, "HOME": str(folder / "home"), "PATH": path, "NO_COLOR": "1", "COLUMNS": "120"}
+
+
+@pytest.mark.parametrize("name", WALKED)
+def test_what_a_page_shows_runs_and_says_what_is_shown(name: str, tmp_path: Path) -> None:
+    environment = lent(tmp_path)
+    steps = list(steps_of(ROOT / name))
+    assert steps, f"{name} shows nothing that runs"
+    for command, shown in steps:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=tmp_path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+        assert done.returncode == 0, f"{name}: {command}\n{done.stdout}"
+        # Figures differ from machine to machine; words do not.
+        said = set(re.findall(r"[A-Za-z]{3,}", done.stdout))
+        missing = set(re.findall(r"[A-Za-z]{3,}", shown)) - said
+        assert not missing, f"{name}: {command}\nthe page shows {sorted(missing)}; it said:\n{done.stdout}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_and_path_on_a_page_leads_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    links = [target for target in LINK.findall(text) if "://" not in target]
+    broken = [target for target in links if not (page.parent / target).exists()]
+    broken += [path for path in OWN_PATH.findall(text) if not (ROOT / path).exists()]
+    assert not broken
+
+
+def test_the_architecture_page_names_every_room() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.parent.name for path in (ROOT / "src" / "edgeward").glob("*/__init__.py")}
+    assert rooms
+    assert not {room for room in rooms if f"`{room}`" not in text}
+
+
+def test_the_readme_is_read_in_one_go() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    reached = {ROOT / "README.md"}
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        for target in LINK.findall(page.read_text(encoding="utf-8")):
+            place = (page.parent / target).resolve()
+            found = sorted(place.glob("*.md")) if place.is_dir() else [place]
+            new = [one for one in found if one.suffix == ".md" and one.exists() and one not in reached]
+            reached.update(new)
+            waiting.extend(new)
+    assert not [str(page.relative_to(ROOT)) for page in PAGES if page not in reached]
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_is_fresh_and_every_promised_verb_has_a_file(reference: ModuleType) -> None:
+    assert reference.faults(reference.FOLDER) == []
+
+
+def test_a_changed_page_of_the_reference_is_told_as_stale(reference: ModuleType, tmp_path: Path) -> None:
+    for name, text in reference.pages().items():
+        (tmp_path / name).write_text(text)
+    whole = reference.faults(tmp_path)
+    (tmp_path / "errors.md").write_text("other")
+    (tmp_path / "records.md").unlink()
+    assert [fault for fault in reference.faults(tmp_path) if fault not in whole] == [
+        "docs/reference/errors.md: is stale; run `make docs`",
+        "docs/reference/records.md: is stale; run `make docs`",
+    ]

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -123,3 +124,80 @@ def test_a_changed_page_of_the_reference_is_told_as_stale(reference: ModuleType,
         "docs/reference/errors.md: is stale; run `make docs`",
         "docs/reference/records.md: is stale; run `make docs`",
     ]
+
+
+MEMBER = re.compile(r"^```python member=(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+ENTRY = re.compile(r"^```toml entry\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def install(page: Path, folder: Path) -> dict[str, str]:
+    """The page's member as a distribution of somebody else; the environment in which it is installed."""
+    text = page.read_text(encoding="utf-8")
+    ((name, code),) = MEMBER.findall(text)
+    (entry,) = ENTRY.findall(text)
+    (folder / f"{name}.py").write_text(code)
+    about = folder / f"{name}-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    ((group, points),) = tomllib.loads(entry)["project"]["entry-points"].items()
+    lines = "".join(f"{key} = {value}\n" for key, value in points.items())
+    (about / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+    return {**os.environ, "PYTHONPATH": str(folder)}
+
+
+def python(code: str, environment: dict[str, str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_runtime_of_the_page_is_found_and_passes_the_smoke_inference(tmp_path: Path) -> None:
+    environment = install(ROOT / "docs" / "adding" / "a-runtime.md", tmp_path)
+    code = "from edgeward.measure.smoke import smoke; found = smoke('polynomial'); print(found.works, found.reason)"
+    assert python(code, environment) == "True a one-node model gave the right answer\n"
+
+
+def test_the_runtime_of_the_page_tells_bad_input_in_a_sentence(tmp_path: Path) -> None:
+    environment = install(ROOT / "docs" / "adding" / "a-runtime.md", tmp_path)
+    code = """
+import numpy as np
+from edgeward.infer import runtimes
+from edgeward.kit.errors import WrongInput
+runtime = runtimes.load("polynomial")
+for bad in (lambda: runtime.load(b"no", threads=1),
+            lambda: runtime.load(b"[1]", threads=1).run({"z": np.zeros(1, np.float32)}),
+            lambda: runtime.load(b"[1]", threads=1).run({"x": np.zeros(1)})):
+    try:
+        bad()
+    except WrongInput as error:
+        print(error.message)
+"""
+    assert len(python(code, environment).splitlines()) == 3
+
+
+def test_the_pass_of_the_page_gives_a_changed_copy_that_answers_nearly_alike(tmp_path: Path) -> None:
+    environment = install(ROOT / "docs" / "adding" / "a-pass.md", tmp_path)
+    code = """
+import numpy as np, onnx
+from onnx import TensorProto, helper, numpy_helper
+from edgeward.infer import runtimes
+from edgeward.optimize import passes
+from edgeward.records.candidate import Step
+weight = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+graph = helper.make_graph(
+    [helper.make_node("MatMul", ["x", "w"], ["y"])], "g",
+    [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8])],
+    [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])], [numpy_helper.from_array(weight, "w")])
+model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+before = model.SerializeToString()
+made = passes.load("round-weights").apply(model, Step(use="round-weights"), passes.Context((), "tensor", ()))
+assert model.SerializeToString() == before
+onnx.checker.check_model(made.model)
+run = lambda data: runtimes.load("onnxruntime").load(data, threads=1).run({"x": np.ones((1, 8), np.float32)})[0]
+error = np.abs(run(before) - run(made.model.SerializeToString())).max()
+assert 0 < error < 0.01, error
+print(*made.notes)
+"""
+    assert python(code, environment) == "rounded 1 weights\n"

@@ -224,7 +224,7 @@ def _weights(data: bytes, where: str) -> tuple[int, str]:
     is not whole: weights in other files would be outside of what is signed."""
     try:
         import onnx
-        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+        from google.protobuf.message import DecodeError
     except ModuleNotFoundError as error:
         raise Unsupported(
             f"packing a plain model needs the package {error.name!r}, which is not installed",

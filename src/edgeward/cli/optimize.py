@@ -149,7 +149,7 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _show(report: "Report", order: "Order") -> None:
-    from edgeward.optimize.report import summary_lines
+    from edgeward.optimize.page import summary_lines
 
     rows = [
         (

@@ -42,7 +42,9 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], ri
 
     made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, column in enumerate(columns):
-        made.add_column(column, justify="right" if index in right else "left", overflow="fold")
+        made.add_column(
+            column, justify="right" if index in right else "left", overflow="fold", no_wrap=index == 0 and bool(right)
+        )
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made

@@ -12,7 +12,7 @@ from edgeward.cli import console
 
 if TYPE_CHECKING:
     from edgeward.optimize.prepare import Order
-    from edgeward.records.candidate import Report
+    from edgeward.records.candidate import Report, Trial
 
 FILE = click.Path(path_type=Path)
 
@@ -148,18 +148,26 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(dim) for dim in dims.split("x"))
 
 
+def _standing(report: "Report", trial: "Trial") -> str:
+    if trial.failure:
+        return trial.failure
+    if trial.violations:
+        return "missed " + ", ".join(violation.limit for violation in trial.violations)
+    return "chosen" if report.chosen and trial.recipe == report.chosen.recipe else "kept"
+
+
 def _show(report: "Report", order: "Order") -> None:
     from edgeward.optimize.page import summary_lines
 
     rows = [
         (
-            ("▸ " if report.chosen and trial.recipe == report.chosen.recipe else "  ") + trial.recipe,
+            trial.recipe,
             "–" if not trial.quality else f"{next(iter(trial.quality.values())):.4f}",
             "–" if trial.quality_drop is None else f"{trial.quality_drop:+.4f}",
             console.milliseconds(trial.latency_ms.p50 if trial.latency_ms else None),
             "–" if trial.speedup_p50 is None else f"{trial.speedup_p50:.2f}×",
             console.size(trial.size_bytes),
-            trial.failure or ("missed " + ", ".join(v.limit for v in trial.violations) if trial.violations else "kept"),
+            _standing(report, trial),
         )
         for trial in report.trials
     ]

@@ -47,7 +47,7 @@ def pareto(report: Report) -> str:
     front = sorted((p, q) for trial, p, q in points if trial.recipe in report.pareto)
     if len(front) > 1:
         elements.append(svg.Polyline(points=_points([(x.at(p), y.at(q)) for p, q in front]), class_=["front"]))
-    taken: list[tuple[float, float, float]] = []
+    taken = [(x.at(p) - 9, y.at(q) + 4, 18.0) for _, p, q in points]
     for trial, p, q in sorted(points, key=lambda point: _rank(report, point[0])):
         radius = 4 + 9 * math.sqrt((trial.size_bytes or 1) / largest)
         told = f"{trial.recipe}: {p:.3f} ms, {report.metric} {q:.4f}, {trial.size_bytes or 0} bytes"
@@ -75,9 +75,8 @@ def latency(report: Report) -> str:
         told = svg.Title(text=trial.recipe)
         elements.append(svg.Polyline(points=coordinates, class_=["curve", kind], elements=[told]))
         if kind != "other" and trial.latency_ms:
-            right = kind == "baseline"
-            place = x.at(trial.latency_ms.p50) + (8 if right else -8)
-            elements.append(_text(place, y.at(0.5), trial.recipe, "start" if right else "end", f"name {kind}"))
+            place, level = x.at(trial.latency_ms.p50) + 10, y.at(0.5 if kind == "baseline" else 0.25)
+            elements.append(_text(place, level, trial.recipe, "start", f"name {kind}"))
     return _drawing(height, "Distribution of latency", elements)
 
 
@@ -127,8 +126,8 @@ def _label(x: float, y: float, radius: float, text: str, taken: list[tuple[float
         begin = place if anchor == "start" else place - wide
         if begin < LEFT or begin + wide > WIDTH:
             continue
-        for level in (y + 4, y - 12, y + 20):
-            if all(abs(level - other) > 13 or begin > b + w or begin + wide < b for b, other, w in taken):
+        for level in (y + 4, y - 12, y + 20, y - 26, y + 34):
+            if all(abs(level - other) > 12 or begin >= b + w or begin + wide <= b for b, other, w in taken):
                 taken.append((begin, level, wide))
                 return [_text(place, level, text, anchor, "name")]
     return []

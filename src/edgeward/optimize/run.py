@@ -111,7 +111,7 @@ def _try_all(
         outcome = trials.made(task, recipe, judge, threads, work)
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
-        else:
+        elif outcome is not None:
             failures.append(outcome)
     return candidates, failures, judge
 

@@ -56,8 +56,9 @@ def as_given(task: Task, metric_name: str | None, threads: int, folder: Path, se
     return candidate, judge
 
 
-def made(task: Task, recipe: Recipe, judge: Judge, threads: int, folder: Path) -> Candidate | Trial:
-    """What the recipe makes of the task's model; a trial with its failure where it makes nothing that runs."""
+def made(task: Task, recipe: Recipe, judge: Judge, threads: int, folder: Path) -> Candidate | Trial | None:
+    """What the recipe makes of the task's model; a trial with its failure where that does not run; None where a pass has
+    nothing to do on this model."""
     model, preprocess, notes = task.model, task.preprocess, list[str]()
     samples = list(task.calibration)
     try:
@@ -66,6 +67,8 @@ def made(task: Task, recipe: Recipe, judge: Judge, threads: int, folder: Path) -
             model, preprocess, said = passes.load(step.use).apply(model, step, context)
             notes += said
         return _measured(task, recipe, model, preprocess, tuple(notes), judge, threads, folder)
+    except passes.DoesNotApply:
+        return None
     except EdgewardError as error:
         return failed(recipe, error.message, tuple(notes))
     except Exception as error:  # noqa: BLE001 - a third-party quantiser on a model nobody has seen is one failed trial

@@ -3,9 +3,9 @@
 from typing import cast
 
 from edgeward.kit import plugins
-from edgeward.optimize.passes.base import Context, Pass
+from edgeward.optimize.passes.base import Context, DoesNotApply, Pass
 
-__all__ = ["Context", "Pass", "load", "names"]
+__all__ = ["Context", "DoesNotApply", "Pass", "load", "names"]
 
 
 def names() -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import onnx
 
 from edgeward.infer import Sample
+from edgeward.kit.errors import Unsupported
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess, SampleKind
 
@@ -29,6 +30,10 @@ class Passed(NamedTuple):
     model: onnx.ModelProto
     preprocess: Preprocess
     notes: tuple[str, ...] = ()
+
+
+class DoesNotApply(Unsupported):
+    """The pass has nothing to do on this model: its recipe would be another one's twin, and is left out."""
 
 
 class Pass(Protocol):

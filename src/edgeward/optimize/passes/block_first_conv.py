@@ -13,8 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from edgeward.kit.errors import Unsupported
-from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
+from edgeward.optimize.passes.base import RAW_FLOAT, Context, DoesNotApply, Pass, Passed
 from edgeward.records.candidate import Step
 
 _LAST_CHANNELS = 4
@@ -63,7 +62,7 @@ def block_weights(weight: NDArray[Any], shape: Shape, pad_left: int) -> tuple[ND
 
 
 def _head(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    """Transpose and Conv of: raw uint8, channels last → Transpose → Cast → Conv. Unsupported for any other head."""
+    """Transpose and Conv of: raw uint8, channels last → Transpose → Cast → Conv. Raises DoesNotApply for any other head."""
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:
@@ -72,7 +71,7 @@ def _head(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
     before = [node for node in graph.node if cast is not None and node.output[0] == cast.input[0]]
     after = users.get(RAW_FLOAT, [])
     if cast is None or len(before) != 1 or len(after) != 1:
-        raise Unsupported("not tried: the graph does not begin with one Conv over raw bytes")
+        raise DoesNotApply("the graph does not begin with one Conv over raw bytes")
     transpose, conv = before[0], after[0]
     constants = {tensor.name for tensor in graph.initializer}
     fits = (
@@ -83,7 +82,7 @@ def _head(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
         and not any(a.name == "auto_pad" and a.s not in (b"NOTSET", b"") for a in conv.attribute)
     )  # fmt: skip
     if not fits:
-        raise Unsupported("not tried: the graph does not begin with one plain Conv over raw bytes, channels last")
+        raise DoesNotApply("the graph does not begin with one plain Conv over raw bytes, channels last")
     return transpose, conv
 
 
@@ -95,7 +94,7 @@ def _shape_of(graph: onnx.GraphProto, conv: onnx.NodeProto) -> Shape:
     keeps_width = width and (width + pads[1] + pads[3] - kernel_width) // stride + 1 == width // stride
     blocks = [b for b in (16, 8, 4, 2) if width and width % b == 0 and b % stride == 0 and b * channels <= _WANTED_RUN]
     if not height or not 0 < channels <= _LAST_CHANNELS or not keeps_width or not blocks or blocks[0] == stride:
-        raise Unsupported("not tried: the first Conv is not one that reading in blocks could speed up")
+        raise DoesNotApply("the first Conv is not one that reading in blocks could speed up")
     return Shape(height, width, channels, blocks[0], blocks[0] // stride)
 
 

@@ -1,9 +1,9 @@
 """edgeward run: answers files with a verified bundle."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -11,77 +11,184 @@ from edgeward.cli import console
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
-    from edgeward.infer import Answer, Sample
+    from edgeward.infer import Answer, Predictor, Sample
+    from edgeward.infer.postprocess import Class
     from edgeward.records.bundle import Manifest
+    from edgeward.records.model import TensorSpec
 
 FILE = click.Path(path_type=Path)
 
 
+class Item(NamedTuple):
+    """One sample to come: what it is called and how it is read."""
+
+    name: str
+    read: "Callable[[], Sample]"
+
+
 @click.command()
 @click.argument("bundle", metavar="BUNDLE", type=FILE)
-@click.option("-i", "--input", "source", required=True, type=FILE, help="An image, a WAV file, an .npz, or a folder.")
-@click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key, and no other.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of an inference; else as measured.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after so many samples.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON line per sample.")
+@click.option("-i", "--input", "source", required=True, type=FILE, help="An image, .wav, .npz, or a folder of them.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    type=FILE,
+    metavar="PUB",
+    help="Trust this public key and no other; may be repeated.",
+)
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle was measured.")
+@click.option("--top", type=click.IntRange(1), metavar="K", help="Name the K best classes.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N samples.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document per line and sample.")
 def command(
-    bundle: Path, source: Path, keys: tuple[Path, ...], threads: int | None, limit: int | None, as_json: bool
+    bundle: Path,
+    source: Path,
+    keys: tuple[Path, ...],
+    threads: int | None,
+    top: int | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Answer files with a verified bundle.
 
-    An unreadable file among good ones is told on standard error, and the exit code is then 2.
+    A folder is read with its subfolders, sorted by name. An .npz holds one array per input, samples on the first
+    axis. A sample that cannot be read or does not fit is told on standard error; the others are answered, and the
+    exit code is then 2.
 
     \b
     edgeward run out/bundle -i photo.jpg
     edgeward run out/bundle -i evaluation.npz --json
     """
     from edgeward.bundle import find_bundle, open_predictor, trusted_keys, verify
-    from edgeward.kit.errors import WrongInput
 
     verified = verify(find_bundle(bundle), trusted_keys(keys))
-    predictor = open_predictor(verified, threads=threads)
-    unreadable: list[WrongInput] = []
-    answered: list[tuple[str, Answer]] = []
-    for name, sample in _samples(source, verified, unreadable):
+    if top is not None and not verified.manifest.postprocess:
+        raise click.UsageError(f"--top: {bundle} names no classes")
+    items = _items(source, verified.manifest)
+    line = _json_line if as_json else None
+    rows, bad = _answer_all(items, open_predictor(verified, threads=threads), verified, top, limit, line)
+    if not as_json and rows:
+        _show(verified.manifest, source, rows)
+    if bad:
+        from edgeward.kit.errors import WrongInput
+
+        raise WrongInput(f"{source}: {bad} of {bad + len(rows)} samples could not be answered; they are named above")
+
+
+class Row(NamedTuple):
+    """What a person sees of one answer: source, answer, score, and its times."""
+
+    source: str
+    told: str
+    score: str
+    pre_ms: float
+    infer_ms: float
+    post_ms: float
+
+    @property
+    def total_ms(self) -> float:
+        return self.pre_ms + self.infer_ms + self.post_ms
+
+
+def _answer_all(
+    items: Iterator[Item],
+    predictor: "Predictor",
+    verified: "VerifiedBundle",
+    top: int | None,
+    limit: int | None,
+    write: "Callable[[str, Answer, tuple[Class, ...]], None] | None",
+) -> tuple[list[Row], int]:
+    """A row per sample that was answered, and how many were not."""
+    from itertools import islice
+
+    from edgeward.kit.errors import WrongInput, from_os_error
+
+    rows: list[Row] = []
+    bad = 0
+    for item in islice(items, limit):
         try:
-            answer = predictor.answer(sample)
-        except WrongInput as error:
-            raise WrongInput(f"{name}: {error.message}", hint=error.hint) from error
-        if as_json:
-            _print_line(name, answer)
-        answered.append((name, answer))
-        if limit is not None and len(answered) >= limit:
-            break
-    if not as_json and answered:
-        _show(verified.manifest, answered)
-    for fault in unreadable:
-        console.note(f"edgeward: {fault.message}")
-    if unreadable:
-        raise WrongInput(f"{len(unreadable)} of {len(unreadable) + len(answered)} files could not be read")
+            answer = _answer(item, predictor)
+        except (WrongInput, OSError) as error:
+            known = from_os_error(error) if isinstance(error, OSError) else error
+            console.note(f"edgeward: {known.message}")
+            bad += 1
+            continue
+        classes = answer.classes if top is None else _best(verified.manifest, predictor, answer, top)
+        _note_if_not_finite(item.name, answer)
+        if write is not None:
+            write(item.name, answer, classes)
+        rows.append(_row(item.name, answer, classes))
+    return rows, bad
 
 
-def _samples(source: Path, verified: "VerifiedBundle", unreadable: list[Any]) -> "Iterator[tuple[str, Sample]]":
-    """Name and raw sample of everything in `source`."""
+def _answer(item: Item, predictor: "Predictor") -> "Answer":
+    from edgeward.kit.errors import WrongInput
+
+    sample = item.read()
+    try:
+        return predictor.answer(sample)
+    except WrongInput as error:
+        raise WrongInput(f"{item.name}: {error.message}", hint=error.hint) from error
+
+
+def _best(manifest: "Manifest", predictor: "Predictor", answer: "Answer", top: int) -> "tuple[Class, ...]":
+    from msgspec.structs import replace
+
+    from edgeward.infer import classes_of
+
+    steps = tuple(replace(step, top=top) for step in manifest.postprocess)
+    return classes_of(steps, answer.outputs[predictor.session.outputs[0].name], manifest.labels)
+
+
+def _items(source: Path, manifest: "Manifest") -> Iterator[Item]:
+    """Everything in `source`. Raises WrongInput at once where nothing of it can be answered."""
     from edgeward.kit.errors import WrongInput
 
     if not source.exists():
         raise WrongInput(f"{source}: no such file or folder")
-    if source.suffix.lower() == ".npz":
-        yield from _arrays(source, verified.manifest)
-        return
-    files = [source]
-    if source.is_dir():
-        suffixes = _suffixes(verified.manifest)
-        files = sorted(file for file in source.rglob("*") if file.suffix.lower() in suffixes)
-        if not files:
-            raise WrongInput(f"{source}: there is nothing in it that this bundle takes ({', '.join(sorted(suffixes))})")
-    for file in files:
-        try:
-            yield str(file), _read(file, verified.manifest)
-        except WrongInput as error:
-            if len(files) == 1:
-                raise
-            unreadable.append(error)
+    if not source.is_dir():
+        return _items_of_file(source, manifest)
+    suffixes = _suffixes(manifest)
+    files = sorted(
+        file
+        for file in source.rglob("*")
+        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
+    )
+    if not files:
+        raise WrongInput(f"{source}: there is no {manifest.kind} in this folder; wanted {', '.join(sorted(suffixes))}")
+    return (item for file in files for item in _items_or_fault(file, manifest))
+
+
+def _items_or_fault(file: Path, manifest: "Manifest") -> Iterator[Item]:
+    """The samples of a file among others; one that fails when it is read, where the file cannot be opened."""
+    from edgeward.kit.errors import WrongInput
+
+    try:
+        yield from _items_of_file(file, manifest)
+    except (WrongInput, OSError) as error:
+        yield Item(str(file), _raises(error))
+
+
+def _raises(error: Exception) -> "Callable[[], Sample]":
+    def read() -> "Sample":
+        raise error
+
+    return read
+
+
+def _items_of_file(file: Path, manifest: "Manifest") -> Iterator[Item]:
+    from edgeward.kit.errors import WrongInput
+
+    suffix = file.suffix.lower()
+    if suffix == ".npz":
+        return _items_of_arrays(file, manifest)
+    if suffix not in _suffixes(manifest):
+        wanted = ", ".join(sorted({*_suffixes(manifest), ".npz"}))
+        raise WrongInput(f"{file}: {manifest.name} takes {_words(manifest)}; wanted {wanted}")
+    name = manifest.inputs[0].name
+    read = _read_image if manifest.kind == "image" else _read_wav
+    return iter([Item(str(file), lambda: {name: read(file, manifest)})])
 
 
 def _suffixes(manifest: "Manifest") -> frozenset[str]:
@@ -90,98 +197,139 @@ def _suffixes(manifest: "Manifest") -> frozenset[str]:
     return {"image": IMAGE_SUFFIXES, "audio": frozenset({".wav"}), "tensor": frozenset({".npz"})}[manifest.kind]
 
 
-def _read(file: Path, manifest: "Manifest") -> "Sample":
-    from edgeward.infer import read_image, read_npz, read_wav
+def _words(manifest: "Manifest") -> str:
+    return {"image": "images", "audio": "recordings", "tensor": "arrays"}[manifest.kind]
+
+
+def _read_image(file: Path, manifest: "Manifest") -> Any:
+    from edgeward.infer import read_image
+
+    channels = manifest.inputs[0].shape[-1]
+    return read_image(file, channels=channels if isinstance(channels, int) else 3)
+
+
+def _read_wav(file: Path, manifest: "Manifest") -> Any:
+    from edgeward.infer import read_wav
     from edgeward.kit.errors import WrongInput
 
-    spec = manifest.inputs[0]
-    if manifest.kind == "image":
-        channels = spec.shape[-1]
-        return {spec.name: read_image(file, channels=channels if isinstance(channels, int) else 3)}
-    if manifest.kind == "audio":
-        wave, rate = read_wav(file)
-        if manifest.sample_rate_hz not in (None, rate):
-            raise WrongInput(f"{file}: sampled at {rate} Hz, the bundle takes {manifest.sample_rate_hz} Hz")
-        return {spec.name: wave}
-    if file.suffix.lower() != ".npz":
-        raise WrongInput(f"{file}: this bundle takes arrays, wanted an .npz with {spec.name!r}")
-    return next(iter(_arrays_of(file, read_npz(file), manifest)))[1]
+    wave, rate_hz = read_wav(file)
+    wanted_hz = manifest.sample_rate_hz
+    if wanted_hz not in (None, rate_hz):
+        raise WrongInput(
+            f"{file}: sampled at {rate_hz} Hz, {manifest.name} takes {wanted_hz} Hz",
+            hint=f"sox {file} -r {wanted_hz} OUT.wav",
+        )
+    return wave
 
 
-def _arrays(source: Path, manifest: "Manifest") -> "Iterator[tuple[str, Sample]]":
+def _items_of_arrays(file: Path, manifest: "Manifest") -> Iterator[Item]:
     from edgeward.infer import read_npz
+    from edgeward.kit.errors import WrongInput
 
-    yield from _arrays_of(source, read_npz(source), manifest)
+    arrays = read_npz(file)
+    columns = {spec.name: _column(file, arrays, spec, alone=len(manifest.inputs) == 1) for spec in manifest.inputs}
+    counts = {len(column) for column in columns.values()}
+    if len(counts) > 1:
+        told = ", ".join(f"{name!r} {len(column)}" for name, column in columns.items())
+        raise WrongInput(f"{file}: its arrays have different numbers of samples: {told}")
+    if counts == {0}:
+        raise WrongInput(f"{file}: there are no samples in it")
+    return (
+        Item(f"{file}[{index}]", lambda index=index: _finite(file, index, columns))  # type: ignore[misc]
+        for index in range(counts.pop())
+    )
 
 
-def _arrays_of(source: Path, arrays: dict[str, Any], manifest: "Manifest") -> "Iterator[tuple[str, Sample]]":
+def _column(file: Path, arrays: dict[str, Any], spec: "TensorSpec", *, alone: bool) -> Any:
+    from edgeward.kit.errors import WrongInput
+
+    array = arrays.get(spec.name, arrays.get("x") if alone else None)
+    if array is None:
+        raise WrongInput(f"{file}: wanted an array {spec.name!r}; it has {', '.join(arrays) or 'none'}")
+    fits = array.ndim == len(spec.shape) + 1 and all(
+        isinstance(want, str) or have == want for have, want in zip(array.shape[1:], spec.shape, strict=True)
+    )
+    if not fits:
+        wanted, got = ("x".join(map(str, shape)) for shape in (("N", *spec.shape), array.shape))
+        raise WrongInput(f"{file}: {spec.name!r} is {got or 'one number'}; wanted {wanted}, samples on the first axis")
+    if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and not spec.dtype.startswith("float")):
+        raise WrongInput(f"{file}: {spec.name!r} is {array.dtype}; wanted {spec.dtype}")
+    return array
+
+
+def _finite(file: Path, index: int, columns: dict[str, Any]) -> "Sample":
     import numpy as np
 
     from edgeward.kit.errors import WrongInput
 
-    columns = {}
-    for spec in manifest.inputs:
-        column = arrays.get(spec.name, arrays.get("x") if len(manifest.inputs) == 1 else None)
-        if column is None:
-            raise WrongInput(f"{source}: the bundle takes {spec.name!r}, the file has {', '.join(arrays) or 'nothing'}")
-        if column.ndim != len(spec.shape) + 1:
-            wanted = "x".join(map(str, ("samples", *spec.shape)))
-            raise WrongInput(f"{source}: {spec.name!r} has {column.ndim} dimensions, wanted {wanted}")
-        if column.dtype.kind == "f" and not np.isfinite(column).all():
-            raise WrongInput(f"{source}: {spec.name!r} holds a value that is not finite (NaN or infinity)")
-        columns[spec.name] = column
-    counts = {len(column) for column in columns.values()}
-    if len(counts) != 1 or 0 in counts:
-        raise WrongInput(f"{source}: wanted the same number of samples, at least one, in each array")
-    for index in range(counts.pop()):
-        yield f"{source}[{index}]", {name: column[index] for name, column in columns.items()}
+    sample = {name: column[index] for name, column in columns.items()}
+    for name, array in sample.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise WrongInput(f"{file}[{index}]: {name!r} holds a value that is not finite (NaN or infinity)")
+    return sample
 
 
-def _print_line(name: str, answer: "Answer") -> None:
+def _note_if_not_finite(name: str, answer: "Answer") -> None:
+    import numpy as np
+
+    for output, value in answer.outputs.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            console.note(f"edgeward: {name}: the answer {output!r} is not finite (NaN or infinity), null in JSON")
+
+
+def _json_line(name: str, answer: "Answer", classes: "tuple[Class, ...]") -> None:
+    """One line, written at once. JSON has no NaN; the codec makes it null."""
     from edgeward.kit import codec
     from edgeward.kit.clock import SystemClock
 
-    total = answer.pre_ms + answer.infer_ms + answer.post_ms
-    line = {
+    times = {"pre": answer.pre_ms, "infer": answer.infer_ms, "post": answer.post_ms}
+    line: dict[str, Any] = {
         "source": name,
         "at": SystemClock().now(),
-        "outputs": {key: _listed(value) for key, value in answer.outputs.items()},
-        "classes": answer.classes,
-        "latency_ms": {
-            "pre": round(answer.pre_ms, 4),
-            "infer": round(answer.infer_ms, 4),
-            "post": round(answer.post_ms, 4),
-            "total": round(total, 4),
-        },
+        "outputs": {output: value.tolist() for output, value in answer.outputs.items()},
+        "latency_ms": {stage: round(value, 4) for stage, value in {**times, "total": sum(times.values())}.items()},
     }
+    if classes:
+        line["classes"] = classes
     sys.stdout.buffer.write(codec.to_json(line) + b"\n")
     sys.stdout.buffer.flush()
 
 
-def _listed(value: Any) -> Any:
-    """Nested lists; JSON has no NaN or infinity, msgspec writes them as null."""
-    return value.tolist()
+def _row(name: str, answer: "Answer", classes: "tuple[Class, ...]") -> Row:
+    told = ", ".join(one.label for one in classes) or _brief(answer)
+    score = ", ".join(f"{one.score:.3f}" for one in classes)
+    return Row(name, told, score, answer.pre_ms, answer.infer_ms, answer.post_ms)
 
 
-def _show(manifest: "Manifest", answered: "list[tuple[str, Answer]]") -> None:
-    rows = []
-    for name, answer in answered:
-        if answer.classes:
-            told = f"{answer.classes[0].label} ({answer.classes[0].score:.3f})"
-        else:
-            told = ", ".join(f"{key} {_brief(value)}" for key, value in answer.outputs.items())
-        times = (answer.pre_ms, answer.infer_ms, answer.post_ms)
-        rows.append((name, told, *(f"{1000 * value:.0f}" for value in times)))
-    console.table(
-        f"{manifest.name} {manifest.version}", ("source", "answer", "pre µs", "infer µs", "post µs"), rows,
-        right=(2, 3, 4),
-    )  # fmt: skip
-    totals = sorted(answer.pre_ms + answer.infer_ms + answer.post_ms for _, answer in answered)
-    p50, p95 = totals[len(totals) // 2], totals[min(len(totals) - 1, round(len(totals) * 0.95))]
-    console.say(f"n {len(totals)}, p50 {console.milliseconds(p50)}, p95 {console.milliseconds(p95)}")
+def _brief(answer: "Answer") -> str:
+    """The outputs, the first few numbers of each."""
+    return "  ".join(f"{name} {_numbers(value.reshape(-1))}" for name, value in answer.outputs.items())
 
 
-def _brief(value: Any) -> str:
-    flat = value.reshape(-1)
-    head = ", ".join(f"{number:.4g}" for number in flat[:4].tolist())
-    return f"[{head}{', …' if flat.size > 4 else ''}]"
+def _numbers(flat: Any) -> str:
+    head = ", ".join(f"{one:.4g}" if isinstance(one, float) else str(one) for one in flat[:4].tolist())
+    return f"[{head}, … {flat.size}]" if flat.size > 4 else f"[{head}]"
+
+
+def _short(name: str, source: Path) -> str:
+    """The name inside `source`; the end of it where it is long, so that the numbers keep their place."""
+    inside = name.removeprefix(f"{source}/" if source.is_dir() else f"{source.parent}/")
+    return inside if len(inside) <= 32 else f"…{inside[-31:]}"
+
+
+def _show(manifest: "Manifest", source: Path, rows: list[Row]) -> None:
+    import numpy as np
+
+    shown = [
+        (
+            _short(row.source, source),
+            row.told,
+            row.score,
+            *(f"{ms:.3f}" for ms in (row.pre_ms, row.infer_ms, row.post_ms)),
+        )
+        for row in rows
+    ]
+    columns = ("source", "answer", "score", "pre ms", "infer ms", "post ms")
+    console.table(f"{manifest.name} {manifest.version}", columns, shown, right=(2, 3, 4, 5))
+    p50, p95 = np.quantile([row.total_ms for row in rows], (0.5, 0.95))
+    console.say(f"n {len(rows)}, total p50 {console.milliseconds(p50)}, p95 {console.milliseconds(p95)}")

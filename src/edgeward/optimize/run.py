@@ -1,7 +1,6 @@
 """Drives an optimisation: prepare, try, race, choose, write. The only file of this room that has effects."""
 
 import os
-import platform
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -11,21 +10,21 @@ from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from edgeward import __version__
-from edgeward.infer import runtimes
 from edgeward.kit import codec, files
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import GateMissed, Unsupported
 from edgeward.measure import bench
-from edgeward.measure.conditions import conditions, governor, throttled
+from edgeward.measure.conditions import conditions, throttled
 from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import violations_of
-from edgeward.measure.machine import arch, cpu, cpu_features, hostname, target_name
+from edgeward.measure.machine import arch, cpu_features, target_name
+from edgeward.measure.measurement import measurement, setting_here
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
 from edgeward.optimize.prepare import RUNTIME, Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN, recipes
 from edgeward.optimize.trials import Candidate, Judge
-from edgeward.records.candidate import Distribution, Measurement, Report, Setting, Trial
+from edgeward.records.candidate import Measurement, Report, Setting, Trial
 
 _RACE_S = 6.0
 _RACE_SHARE = 0.35
@@ -63,7 +62,7 @@ def optimize(order: Order, clock: Clock, progress: Progress) -> Report:
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
         choice = choose([*measured, *failures], _ties(candidates, times, order.seed), gate=_gate(order, gate))
-        setting = _setting(threads, before.line())
+        setting = setting_here(RUNTIME, threads=threads, warmup_runs=_WARMUP_ROUNDS * 6, conditions_line=before.line())
         report = _report(order, task, judge, setting, measured, failures, choice, clock, start_s)
         progress.stage("writing the bundle and the report", 0.95)
         if choice.chosen is None:
@@ -150,14 +149,6 @@ def _gate(order: Order, gate: str) -> str:
     return f"{gate} and the budget ({', '.join(limits)})" if limits else gate
 
 
-def _setting(threads: int, conditions_line: str) -> Setting:
-    return Setting(
-        device_id=hostname(), runtime_version=f"{RUNTIME} {runtimes.load(RUNTIME).version()}",
-        kernel=platform.release(), cpu_governor=governor() or "unknown", thread_count=threads,
-        warmup_runs=_WARMUP_ROUNDS * 6, scenario="single_stream", cpu=cpu(), conditions=conditions_line,
-    )  # fmt: skip
-
-
 def _report(
     order: Order,
     task: Task,
@@ -197,17 +188,8 @@ def _gate_note(order: Order, chosen: Trial | None) -> tuple[str, ...]:
 def _measurement(report: Report, winner: Candidate, times: NDArray[np.float64], *, hot: bool) -> Measurement:
     """What the chosen model costs here, for the bundle."""
     trial = winner.trial
-    p50, p90, p95, p99 = (float(q) for q in np.quantile(times, (0.5, 0.9, 0.95, 0.99)))
-    low, high = (float(q) for q in np.quantile(times, (0.25, 0.75)))
-    return Measurement(
-        model=trial.digest or report.model_digest, target=report.target, setting=report.setting,
-        taken_at=report.taken_at.replace(microsecond=0),
-        latency=Distribution(
-            runs=times.size, p50_ms=p50, p95_ms=p95, p99_ms=p99, max_ms=float(times.max()), p90_ms=p90,
-            min_ms=float(times.min()), iqr_ms=high - low,
-            samples=codec.digest_of(codec.to_json(times.round(6).tolist())),
-        ),
-        cold_start_ms=(trial.load_ms or 0) + (trial.first_ms or 0), throughput_per_s=1000 / float(times.mean()),
-        peak_memory_bytes=trial.peak_memory_bytes or 0, energy_mj=None, quality=dict(trial.quality),
-        temperature_c=conditions().temperature_c, throttled=hot, load_ms=trial.load_ms, first_ms=trial.first_ms,
+    return measurement(
+        winner.model_bytes, report.setting, times, load_ms=trial.load_ms or 0, first_ms=trial.first_ms or 0,
+        peak_memory_bytes=trial.peak_memory_bytes or 0, taken_at=report.taken_at, after=conditions(), throttled=hot,
+        quality=trial.quality,
     )  # fmt: skip

@@ -57,8 +57,8 @@ def as_given(task: Task, metric_name: str | None, threads: int, folder: Path, se
 
 
 def made(task: Task, recipe: Recipe, judge: Judge, threads: int, folder: Path) -> Candidate | Trial | None:
-    """What the recipe makes of the task's model; a trial with its failure where that does not run; None where a pass has
-    nothing to do on this model."""
+    """What the recipe makes of the task's model; a trial with its failure where that does not run; None where a
+    pass has nothing to do on this model."""
     model, preprocess, notes = task.model, task.preprocess, list[str]()
     samples = list(task.calibration)
     try:

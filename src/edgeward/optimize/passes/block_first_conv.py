@@ -62,7 +62,7 @@ def block_weights(weight: NDArray[Any], shape: Shape, pad_left: int) -> tuple[ND
 
 
 def _head(graph: onnx.GraphProto) -> tuple[onnx.NodeProto, onnx.NodeProto]:
-    """Transpose and Conv of: raw uint8, channels last → Transpose → Cast → Conv. Raises DoesNotApply for any other head."""
+    """Transpose and Conv of: raw uint8, channels last → Transpose → Cast → Conv. Else DoesNotApply."""
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.node:
         for name in node.input:

@@ -1,0 +1,5 @@
+"""`python -m edgeward` is `edgeward`."""
+
+from edgeward.cli.main import main
+
+main()

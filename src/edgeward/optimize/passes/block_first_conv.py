@@ -17,7 +17,7 @@ from edgeward.optimize.passes.base import RAW_FLOAT, Context, DoesNotApply, Pass
 from edgeward.records.candidate import Step
 
 _LAST_CHANNELS = 4
-_WANTED_RUN = 12
+_WANTED_RUN = 16
 
 
 class Shape(NamedTuple):

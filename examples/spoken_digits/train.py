@@ -10,6 +10,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -18,16 +19,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from edgeward.infer import Preprocessor, read_wav
-from edgeward.records.model import FitLength, LogMel
+from edgeward.records.model import PreprocessFile
 
 SEED = 7
 CALIBRATION = 300
 EVALUATION_TAKES = 5  # the first takes of every digit by every speaker, as the data set's authors advise
 SAMPLE_RATE_HZ = 8000
-STEPS = (
-    FitLength(samples=8000),
-    LogMel(sample_rate=SAMPLE_RATE_HZ, frame_length=256, hop_length=128, mel_count=40, low_hz=20.0, high_hz=4000.0),
-)
 PREPROCESS_TOML = """\
 # From the recording (8 kHz, mono, -1..1) to the input tensor: one second, then log-mel energies, frames x mels
 [[preprocess]]
@@ -43,6 +40,7 @@ mel_count = 40
 low_hz = 20.0
 high_hz = 4000.0
 """
+STEPS = msgspec.toml.decode(PREPROCESS_TOML, type=PreprocessFile).preprocess
 
 
 class SpokenDigits(nn.Module):
@@ -51,13 +49,13 @@ class SpokenDigits(nn.Module):
     def __init__(self, mean: float, std: float) -> None:
         super().__init__()
         self.mean, self.std = mean, std
-        widths = ((1, 24, 2), (24, 48, 2), (48, 64, 1), (64, 64, 2))
+        widths = ((1, 32, 2), (32, 64, 2), (64, 64, 1), (64, 96, 2))
         self.body = nn.Sequential(
             *(
                 nn.Sequential(nn.Conv2d(into, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
                 for into, out, stride in widths
             ),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(64, 10),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(96, 10),
         )  # fmt: skip
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -107,11 +105,14 @@ def export(model: nn.Module, file: Path, sample: torch.Tensor) -> NDArray[np.flo
         model, (sample,), file, dynamo=True, external_data=False, input_names=["features"], output_names=["scores"],
         dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
     )  # fmt: skip
-    onnx.checker.check_model(onnx.load(file))
+    exported = onnx.load(file)
+    for part in (exported.graph, *exported.graph.node, *exported.graph.value_info):
+        part.ClearField("metadata_props")  # notes of the exporter: where on this machine the code stands
+    onnx.checker.check_model(exported)
+    onnx.save(exported, file)
     with torch.no_grad():
         expected = model(sample).numpy()
-    session = ort.InferenceSession(file, providers=["CPUExecutionProvider"])
-    scores: NDArray[np.float32] = session.run(None, {"features": sample.numpy()})[0]
+    scores: NDArray[np.float32] = ort.InferenceSession(file).run(None, {"features": sample.numpy()})[0]
     if not np.abs(scores - expected).max() < 1e-3:
         raise ValueError("ONNX Runtime does not answer as PyTorch does")
     return scores
@@ -127,7 +128,7 @@ def main() -> None:
     parts = split(files)
     if not parts["evaluation"] or not parts["train"]:
         parser.error(f"{arguments.data}: too few recordings named like 7_jackson_12.wav: {len(files)}")
-    if arguments.output.exists() and any(arguments.output.iterdir()):
+    if arguments.output.is_file() or any(arguments.output.glob("*")):
         parser.error(f"{arguments.output}: there is something in it; name a new folder")
     torch.manual_seed(SEED)
     torch.set_num_threads(1)

@@ -1,10 +1,7 @@
-"""edgeward bench: latency, throughput and memory of a model or bundle; or two of them compared."""
+"""edgeward bench: what a model costs on this machine, or which of two is faster."""
 
-import os
-import statistics
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,133 +9,148 @@ from edgeward.cli import console
 
 if TYPE_CHECKING:
     from edgeward.cli.subject import Subject
-    from edgeward.measure.jobs import Contender
+    from edgeward.measure.measurement import Entry
     from edgeward.records.candidate import Comparison, Measurement
 
 FILE = click.Path(path_type=Path)
-_FRESH_STARTS = 3
-_WARMUP_ROUNDS = 10
+_SEED = 20261120
+_SAMPLES = 8
 
 
 @click.command()
 @click.argument("subject", metavar="X", type=FILE)
-@click.option("--compare", "other", type=FILE, metavar="Y", help="Time Y too, in turn with X.")
-@click.option("--data", type=FILE, help="Feed these samples; else drawn ones of the model's shapes.")
-@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs, for a plain model.")
-@click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key, and no other.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of an inference; else as the bundle says, or 1.")
-@click.option("--seconds", type=click.FloatRange(0.1, 3600), default=3.0, show_default=True, help="Time for the runs.")
+@click.option("--compare", type=FILE, metavar="Y", help="Another model or bundle, timed in turn with X.")
+@click.option("--data", type=FILE, metavar="D", help="Feed real samples; without it, seeded random numbers.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: every CPU this process may use.")
+@click.option("--seconds", type=click.FloatRange(0.1, 120), default=3.0, show_default=True, help="Per model.")
+@click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     subject: Path,
-    other: Path | None,
+    compare: Path | None,
     data: Path | None,
-    preprocess: Path | None,
-    keys: tuple[Path, ...],
     threads: int | None,
     seconds: float,
+    keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """Latency, throughput and memory of a model or bundle X on this machine.
+    """Latency, throughput and memory of a model file or verified bundle, one sample at a time.
 
-    Load and first inference are medians of three fresh processes. With --compare, X and Y run in turn and the
-    ratio of their medians comes with its 95 % interval; a difference inside the noise is called a tie.
+    Measures the model alone, in processes of its own: the steps around it are not in the numbers. Load, first run
+    and memory are medians of three fresh processes.
 
     \b
-    edgeward bench out/bundle
-    edgeward bench model.onnx --compare out/bundle
+    edgeward bench model.onnx
+    edgeward bench model.onnx --compare out/bundle --data evaluation/
     """
-    from edgeward.cli.subject import subject_at
+    from tempfile import TemporaryDirectory
+
+    from edgeward.cli.subject import open_subject
     from edgeward.kit.clock import SystemClock
     from edgeward.measure import bench
-    from edgeward.measure.conditions import conditions, throttled
-    from edgeward.measure.measurement import measurement, setting_here
+    from edgeward.measure.measurement import default_threads, measure
 
-    subjects = [subject_at(path, keys, preprocess) for path in (subject, other) if path is not None]
-    before = conditions()
-    measured: list[Measurement] = []
-    with tempfile.TemporaryDirectory(prefix="edgeward-bench-") as folder:
-        contenders = [_contender(s, data, threads, Path(folder) / str(i)) for i, s in enumerate(subjects)]
-        alone = [[bench.measure_alone(contender) for _ in range(_FRESH_STARTS)] for contender in contenders]
-        times = bench.race(contenders, seconds=seconds, seed=0, warmup_rounds=_WARMUP_ROUNDS)
-    after = conditions()
-    for one, contender, starts, mine in zip(subjects, contenders, alone, times, strict=True):
-        setting = setting_here(
-            one.runtime, threads=contender.threads, warmup_runs=_WARMUP_ROUNDS * 6, conditions_line=before.line()
-        )
-        measured.append(
-            measurement(
-                one.model, setting, mine,
-                load_ms=statistics.median(start.load_ms for start in starts),
-                first_ms=statistics.median(start.first_ms for start in starts),
-                peak_memory_bytes=max(start.peak_memory_bytes for start in starts),
-                taken_at=SystemClock().now(), after=after, throttled=throttled(before, after),
-            )
-        )  # fmt: skip
-    comparison = bench.compare(times[0], times[1], seed=0) if len(times) == 2 else None
-    if as_json:
-        document = {"base": measured[0], "other": measured[1], "comparison": comparison} if comparison else measured[0]
-        console.print_json(document)
-        return
-    _show([s.name for s in subjects], measured, comparison, drawn=data is None)
-
-
-def _contender(subject: "Subject", data: Path | None, threads: int | None, place: Path) -> "Contender":
-    """The model as a file, and a few input tensors for it."""
-    from edgeward.cli.subject import drawn_samples
-    from edgeward.measure.bench import save_feeds
-    from edgeward.measure.dataset import open_dataset
-    from edgeward.measure.jobs import Contender
-
-    session = subject.session(1)
+    paths = [subject] if compare is None else [subject, compare]
+    opened = [open_subject(path, keys, threads=threads or default_threads()) for path in paths]
+    with TemporaryDirectory(prefix="edgeward-bench-") as folder:
+        entries = [_entry(one, data, Path(folder) / str(place)) for place, one in enumerate(opened)]
+        found = measure(entries, seconds=seconds, seed=_SEED, clock=SystemClock())
     if data is None:
-        feeds = drawn_samples(session)
+        console.note(f"inputs are random numbers (seed {_SEED}); --data D feeds real ones")
+    measurements = [one.measurement for one in found]
+    comparison = bench.compare(found[0].times_ms, found[1].times_ms, seed=_SEED) if compare else None
+    if not as_json:
+        _show(paths, measurements, comparison)
+    elif comparison is None:
+        console.print_json(measurements[0])
     else:
-        loaded = open_dataset(data, subject.inputs, session.outputs)
-        predictor = subject.predictor_for(loaded, 1)
-        feeds = [predictor.tensors(loaded[index]) for index in range(min(8, len(loaded)))]
-        feeds = [feed for feed in feeds if all(feed[name].shape == feeds[0][name].shape for name in feed)]
-    place.mkdir()
-    (place / "model").write_bytes(subject.model)
-    count = min(threads or subject.threads, len(os.sched_getaffinity(0))) if threads is None else threads
-    return Contender(str(place / "model"), subject.runtime, count, str(save_feeds(place / "feeds.npz", feeds)))
+        console.print_json({"base": measurements[0], "other": measurements[1], "comparison": comparison})
 
 
-def _show(names: list[str], measured: "list[Measurement]", comparison: "Comparison | None", *, drawn: bool) -> None:
-    rows = [
-        *(
-            (f"p{share}", *(console.milliseconds(value) for value in values))
-            for share, values in _percentiles(measured)
-        ),
-        ("max", *(console.milliseconds(one.latency.max_ms) for one in measured)),
-        ("spread (interquartile)", *(console.milliseconds(one.latency.iqr_ms) for one in measured)),
-        ("per second", *(f"{one.throughput_per_s:.0f}" for one in measured)),
-        ("load", *(console.milliseconds(one.load_ms) for one in measured)),
-        ("first inference", *(console.milliseconds(one.first_ms) for one in measured)),
-        ("peak memory of the process", *(console.size(one.peak_memory_bytes) for one in measured)),
-    ]
-    console.table("", ("", *names), rows, right=tuple(range(1, len(names) + 1)))
-    first = measured[0]
-    console.say(f"n {first.latency.runs} each, after {first.setting.warmup_runs} for warm-up")
-    console.say(
-        f"{first.setting.cpu}, {first.setting.thread_count} thread(s), {first.setting.runtime_version}; "
-        f"{first.setting.conditions}"
-    )
-    if drawn:
-        console.say("inputs drawn at random; --data DATA feeds real ones")
+def _entry(subject: "Subject", data: Path | None, place: Path) -> "Entry":
+    from edgeward.measure.bench import save_feeds
+    from edgeward.measure.jobs import Contender
+    from edgeward.measure.measurement import Entry
+
+    _check_batch(subject)
+    feeds = _real(subject, data) if data else _drawn(subject)
+    model = place.with_suffix(".model")
+    model.write_bytes(subject.model_bytes)
+    fed = save_feeds(place.with_suffix(".npz"), feeds)
+    return Entry(subject.digest, Contender(str(model), subject.runtime, subject.threads, str(fed)))
+
+
+def _check_batch(subject: "Subject") -> None:
+    from edgeward.kit.errors import Unsupported
+
+    for spec in subject.session.inputs:
+        if not spec.shape or spec.shape[0] not in (1, *(dim for dim in spec.shape[:1] if isinstance(dim, str))):
+            first = spec.shape[0] if spec.shape else "no batch axis"
+            raise Unsupported(f"{subject.path}: input {spec.name!r} has {first} on its first axis; wanted 1, or free")
+
+
+def _real(subject: "Subject", data: Path) -> list[dict[str, Any]]:
+    """A few samples of one shape, as the model's input tensors."""
+    from edgeward.cli.subject import open_data, predictor_for
+
+    loaded = open_data(subject, data)
+    predictor = predictor_for(subject, loaded)
+    feeds = [predictor.tensors(loaded[index]) for index in range(min(len(loaded), _SAMPLES))]
+    return [feed for feed in feeds if all(feed[name].shape == feeds[0][name].shape for name in feed)]
+
+
+def _drawn(subject: "Subject") -> list[dict[str, Any]]:
+    from edgeward.kit.errors import Unsupported, WrongInput
+    from edgeward.measure.measurement import drawn_feeds
+
+    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
+    for spec in subject.session.inputs:
+        if spec.dtype in ("string", "bfloat16"):
+            raise Unsupported(f"{subject.path}: input {spec.name!r} takes {spec.dtype}; wanted numbers that numpy has")
+        shape = tuple(dim for dim in spec.shape[1:] if isinstance(dim, int))
+        if len(shape) != len(spec.shape) - 1:
+            told = "x".join(map(str, spec.shape))
+            raise WrongInput(
+                f"{subject.path}: input {spec.name!r} is {told}, free in more than the batch: no input can be drawn",
+                hint=f"edgeward bench {subject.path} --data DATA",
+            )
+        shapes[spec.name] = (shape, spec.dtype)
+    return drawn_feeds(shapes, count=_SAMPLES, seed=_SEED)
+
+
+def _show(paths: list[Path], found: "list[Measurement]", comparison: "Comparison | None") -> None:
+    ms, size = console.milliseconds, console.size
+    latency = [one.latency for one in found]
+    lines = {
+        "p50": [ms(one.p50_ms) for one in latency],
+        "p90": [ms(one.p90_ms) for one in latency],
+        "p95": [ms(one.p95_ms) for one in latency],
+        "p99": [ms(one.p99_ms) for one in latency],
+        "max": [ms(one.max_ms) for one in latency],
+        "spread (IQR)": [ms(one.iqr_ms) for one in latency],
+        "runs": [str(one.runs) for one in latency],
+        "per second": [f"{one.throughput_per_s:.4g}" for one in found],
+        "load": [ms(one.load_ms) for one in found],
+        "first run": [ms(one.first_ms) for one in found],
+        "peak memory": [size(one.peak_memory_bytes) for one in found],
+    }
+    right = tuple(range(1, len(found) + 1))
+    names = [path.name if len(path.name) <= 28 else f"…{path.name[-27:]}" for path in paths]
+    console.table("", ("one sample", *names), [(name, *values) for name, values in lines.items()], right=right)
     if comparison is not None:
-        low, high = comparison.ratio_ci
-        told = {"faster": "is faster than", "slower": "is slower than", "tie": "cannot be told from"}[
-            comparison.verdict
-        ]
-        console.say(f"{names[1]} {told} {names[0]}: {comparison.ratio:.3f}× (95 % {low:.3f} to {high:.3f})")
+        console.say(_sentence(paths, found, comparison))
+    setting = found[0].setting
+    throttled = "; throttled while it was measured" if any(one.throttled for one in found) else ""
+    console.say(f"{setting.cpu}, {setting.runtime_version}, threads {setting.thread_count}")
+    console.say(f"{setting.conditions}{throttled}")
 
 
-def _percentiles(measured: "list[Measurement]") -> list[tuple[int, list[float | None]]]:
-    latencies = [one.latency for one in measured]
-    return [
-        (50, [latency.p50_ms for latency in latencies]),
-        (90, [latency.p90_ms for latency in latencies]),
-        (95, [latency.p95_ms for latency in latencies]),
-        (99, [latency.p99_ms for latency in latencies]),
-    ]
+def _sentence(paths: list[Path], found: "list[Measurement]", comparison: "Comparison") -> str:
+    low, high = comparison.ratio_ci
+    told = {
+        "faster": f"{paths[1]} is faster",
+        "slower": f"{paths[1]} is slower",
+        "tie": "a tie: the difference is inside the noise",
+    }[comparison.verdict]
+    runs = min(one.latency.runs for one in found)
+    return f"{told}: {comparison.ratio:.3f}× (95 % interval {low:.3f}–{high:.3f}), n {runs} each, interleaved"

@@ -1,4 +1,4 @@
-"""edgeward evaluate: the task metric of a model or bundle on a data set."""
+"""edgeward evaluate: the task metric of a model or bundle, and how far it is from a reference."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,95 +8,141 @@ import click
 from edgeward.cli import console
 
 if TYPE_CHECKING:
-    from edgeward.cli.subject import Subject
-    from edgeward.measure.dataset import LoadedSet
+    from numpy.typing import NDArray
+
     from edgeward.measure.evaluate import Answers
     from edgeward.measure.quality import Metric
 
 FILE = click.Path(path_type=Path)
+_SEED = 20261120
 
 
 @click.command()
 @click.argument("subject", metavar="X", type=FILE)
-@click.option("--data", required=True, type=FILE, help="Samples with labels: .npz, folder, .csv.")
-@click.option("--metric", help="top1, top5, f1, auc, mse, mae, rmse; else what the data ask for.")
-@click.option("--reference", type=FILE, metavar="Y", help="Also compare with this model or bundle, sample by sample.")
-@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs, for a plain model.")
-@click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key, and no other.")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of an inference.")
+@click.option("--data", required=True, type=FILE, metavar="D", help="An .npz, a .csv, a folder of images or WAV files.")
+@click.option("--metric", metavar="M", help="top1, top5, f1, auc, mse, mae, rmse; default: what the labels ask for.")
+@click.option("--preprocess", type=FILE, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
+@click.option("--reference", type=FILE, metavar="Y", help="A model or bundle to compare with, on the same samples.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: every CPU this process may use.")
+@click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     subject: Path,
     data: Path,
     metric: str | None,
-    reference: Path | None,
     preprocess: Path | None,
-    keys: tuple[Path, ...],
+    reference: Path | None,
     threads: int | None,
+    keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
-    """The task metric of a model or bundle X on a data set, with its 95 % interval.
+    """The task metric of a model file or verified bundle on a data set, with its 95 % interval.
+
+    With --reference also the paired drop, and how far the answers themselves are apart.
 
     \b
     edgeward evaluate out/bundle --data evaluation/
     edgeward evaluate out/bundle --data evaluation/ --reference model.onnx
     """
-    from edgeward.cli.subject import subject_at
-    from edgeward.measure.dataset import open_dataset
     from edgeward.measure.evaluate import chosen_metric
-    from edgeward.measure.quality import metric_named
-    from edgeward.measure.statistics import bootstrap_interval
+    from edgeward.measure.measurement import default_threads
+    from edgeward.measure.quality import interval, metric_named
 
     if metric is not None:
         metric_named(metric)
-    judged = subject_at(subject, keys, preprocess)
-    loaded = open_dataset(data, judged.inputs, judged.session(1).outputs)
-    found = _answers(judged, loaded, metric, threads)
-    other = None if reference is None else _answers(subject_at(reference, keys, preprocess), loaded, metric, threads)
-    chosen = chosen_metric(metric, found, str(data))
-    targets = _targets(chosen, found, other, data)
-    low, high = bootstrap_interval(lambda rows: chosen.score(found.outputs[rows], targets[rows]), len(targets), seed=0)
-    told: dict[str, Any] = {
-        "model": judged.name, "data": str(data), "n": len(loaded), "metric": chosen.name,
-        "value": chosen.score(found.outputs, targets), "ci": [low, high],
-    }  # fmt: skip
-    if other is not None and reference is not None:
-        told["reference"] = _compared(chosen, str(reference), other, found, targets)
+    count = threads or default_threads()
+    mine, name = _answers(subject, data, metric, keys, count, preprocess)
+    other = _answers(reference, data, metric, keys, count, _steps_for(reference, preprocess))[0] if reference else None
+    judged = chosen_metric(metric, mine, str(data))
+    targets = _targets(judged, mine, other, data)
+    found = {
+        "metric": judged.name,
+        "value": judged.score(mine.outputs, targets),
+        "ci": interval(judged, mine.outputs, targets, seed=_SEED),
+        "n": len(mine.outputs),
+        "data": name,
+        "model": str(subject),
+        "reference": _compared(str(reference), judged, other.outputs, mine.outputs, targets) if other else None,
+    }
     if as_json:
-        console.print_json(told)
-        return
-    console.say(f"{judged.name}: {chosen.name} {told['value']:.4f} (95 % {low:.4f} to {high:.4f}, n {len(loaded)})")
-    if "reference" in told:
-        against = told["reference"]
-        ends = f"95 % {against['drop_ci'][0]:+.4f} to {against['drop_ci'][1]:+.4f}"
-        console.say(f"{reference}: {chosen.name} {against['value']:.4f}; drop {against['drop']:+.4f} ({ends})")
-        console.say(f"answers differ by at most {against['largest_difference']:.4g}")
+        console.print_json(found)
+    else:
+        _show(found)
 
 
-def _answers(subject: "Subject", loaded: "LoadedSet", metric: str | None, threads: int | None) -> "Answers":
+def _steps_for(reference: Path | None, preprocess: Path | None) -> Path | None:
+    """The steps serve both plain models; a bundle brings its own."""
+    return None if reference is None or reference.is_dir() else preprocess
+
+
+def _answers(
+    path: Path, data: Path, metric: str | None, keys: tuple[Path, ...], threads: int, preprocess: Path | None
+) -> "tuple[Answers, str]":
+    """The answers of what is at `path`, and the data set's name."""
+    from edgeward.cli.subject import open_data, open_subject, predictor_for
     from edgeward.measure.evaluate import answers
 
-    return answers(subject.predictor_for(loaded, threads), loaded, metric=metric)
+    subject = open_subject(path, keys, threads=threads, preprocess=preprocess)
+    loaded = open_data(subject, data)
+    with console.progress() as bar:
+        return answers(
+            predictor_for(subject, loaded), loaded, metric=metric,
+            told=lambda done, total: bar.stage(f"{path.name}: {done} of {total}", done / total),
+        ), loaded.name  # fmt: skip
 
 
-def _targets(metric: "Metric", found: "Answers", other: "Answers | None", data: Path) -> Any:
+def _targets(metric: "Metric", mine: "Answers", other: "Answers | None", data: Path) -> "NDArray[Any]":
     from edgeward.kit.errors import WrongInput
 
     if metric.kind == "reference":
         if other is None:
-            raise WrongInput(f"{data}: there are no labels, so the answers need something to be compared with",
-                             hint="--reference MODEL")  # fmt: skip
+            raise WrongInput(
+                f"{data}: there are no labels, and {metric.name} compares with a reference",
+                hint="add --reference MODEL, or give data with labels",
+            )
         return other.outputs
-    return found.targets
+    if mine.targets is None:
+        raise WrongInput(f"{data}: {metric.name} needs labels, and there are none")
+    return mine.targets
 
 
-def _compared(metric: "Metric", name: str, other: "Answers", found: "Answers", targets: Any) -> dict[str, Any]:
+def _compared(
+    name: str, metric: "Metric", reference: "NDArray[Any]", mine: "NDArray[Any]", targets: "NDArray[Any]"
+) -> dict[str, Any]:
+    """The reference's own score, the paired drop from it, and the parity of the answers."""
     import numpy as np
 
-    from edgeward.measure.quality import drop
+    from edgeward.kit.errors import WrongInput
+    from edgeward.measure.quality import METRICS, drop
 
-    lost = drop(metric, other.outputs, found.outputs, targets, seed=0)
+    if reference.shape != mine.shape:
+        raise WrongInput(f"{name}: answers {reference.shape[1:]} per sample, the model {mine.shape[1:]}")
+    lost = drop(metric, reference, mine, targets, seed=_SEED)
+    difference = np.abs(mine.astype(np.float64) - reference.astype(np.float64))
     return {
-        "model": name, "value": metric.score(other.outputs, targets), "drop": lost.value, "drop_ci": lost.interval,
-        "largest_difference": float(np.abs(found.outputs.astype(np.float64) - other.outputs).max()),
-    }  # fmt: skip
+        "model": name,
+        "value": metric.score(reference, targets),
+        "drop": lost.value,
+        "drop_ci": lost.interval,
+        "max_difference": float(difference.max()),
+        "cosine": METRICS["cosine"].score(mine, reference),
+    }
+
+
+def _show(found: dict[str, Any]) -> None:
+    low, high = found["ci"]
+    rows = [
+        (found["metric"], f"{found['value']:.4g}"),
+        ("95 % interval", f"{low:.4g} – {high:.4g}"),
+        ("samples", str(found["n"])),
+    ]
+    if (other := found["reference"]) is not None:
+        low, high = other["drop_ci"]
+        rows += [
+            (f"of {other['model']}", f"{other['value']:.4g}"),
+            ("paired drop", f"{other['drop']:.4g}"),
+            ("95 % interval", f"{low:.4g} – {high:.4g}"),
+            ("largest difference", f"{other['max_difference']:.3g}"),
+            ("cosine", f"{other['cosine']:.6f}"),
+        ]
+    console.table(f"{found['model']} on {found['data']}", ("", ""), rows, right=(1,))

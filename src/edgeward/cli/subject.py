@@ -1,89 +1,114 @@
-"""What a positional X stands for: a model file, or a bundle that was verified first."""
+"""What a command measures: a model file as it is, or a verified bundle with the steps around its model."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from edgeward.kit.errors import WrongInput
+import numpy as np
+from msgspec.structs import replace
 
-if TYPE_CHECKING:
-    from edgeward.infer import Predictor, Sample
-    from edgeward.infer.runtimes import Session
-    from edgeward.measure.dataset import LoadedSet
-    from edgeward.records.model import Preprocess, TensorSpec
+from edgeward.bundle import find_bundle, trusted_keys, verify
+from edgeward.infer import Predictor, runtimes
+from edgeward.infer.runtimes import Session
+from edgeward.kit import codec
+from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.measure.dataset import LoadedSet, open_dataset
+from edgeward.measure.fit import fit_steps
+from edgeward.records.bundle import Manifest
+from edgeward.records.model import Preprocess, PreprocessFile, TensorSpec
+
+_PLAIN_RUNTIME = "onnxruntime"
 
 
 class Subject(NamedTuple):
-    """Something that can be run. `inputs` are per raw sample; `preprocess` None: nobody said yet."""
+    """Something runnable. `preprocess` is None where nobody has said yet what a raw sample needs."""
 
-    name: str
-    model: bytes
+    path: Path
+    model_bytes: bytes
     runtime: str
-    inputs: "tuple[TensorSpec, ...]"
-    preprocess: "Preprocess | None"
+    session: Session
     threads: int
+    preprocess: Preprocess | None
+    manifest: Manifest | None
 
-    def session(self, threads: int | None = None) -> "Session":
-        from edgeward.infer import runtimes
-
-        return runtimes.load(self.runtime).load(self.model, threads=threads or self.threads)
-
-    def predictor_for(self, data: "LoadedSet", threads: int | None = None) -> "Predictor":
-        """With the steps of the bundle, or the least that makes these data fit a plain model."""
-        from edgeward.infer import Predictor
-        from edgeward.measure.fit import fit_steps
-
-        steps = self.preprocess
-        if steps is None:
-            steps = fit_steps(self.inputs[0], data.kind, data[0])
-        return Predictor(self.session(threads), preprocess=steps)
+    @property
+    def digest(self) -> str:
+        return codec.digest_of(self.model_bytes)
 
 
-def subject_at(path: Path, keys: Sequence[Path] = (), preprocess: Path | None = None) -> Subject:
-    """The model or bundle at `path`. Raises WrongInput for what is neither, Refused for a bundle that fails."""
+def open_subject(path: Path, keys: Sequence[Path], *, threads: int, preprocess: Path | None = None) -> Subject:
+    """The model file or bundle at `path`, loaded on so many threads; a bundle is verified first."""
     if path.is_dir():
-        return _of_bundle(path, keys)
-    from edgeward.infer import runtimes
-    from edgeward.kit import codec
-    from edgeward.optimize.inspect import read_model
-    from edgeward.records.model import PreprocessFile, TensorSpec
-
-    model = read_model(path).SerializeToString()
-    session = runtimes.load("onnxruntime").load(model, threads=1)
-    inputs = tuple(TensorSpec(name=s.name, dtype=s.dtype, shape=s.shape[1:]) for s in session.inputs)
-    steps = codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None
-    return Subject(path.name, model, "onnxruntime", inputs, steps, 1)
+        if preprocess is not None:
+            raise WrongInput(f"--preprocess: {path} is a bundle and brings its own steps")
+        return _of_bundle(path, keys, threads)
+    return _of_file(path, threads, preprocess)
 
 
-def _of_bundle(path: Path, keys: Sequence[Path]) -> Subject:
-    from edgeward.bundle import find_bundle, trusted_keys, verify
+def _of_bundle(path: Path, keys: Sequence[Path], threads: int) -> Subject:
+    from edgeward.bundle import open_predictor
 
-    verified = verify(find_bundle(path), trusted_keys(tuple(keys)))
+    verified = verify(find_bundle(path), trusted_keys(keys))
     manifest = verified.manifest
-    return Subject(
-        f"{manifest.name} {manifest.version}", verified.model, manifest.runtime, manifest.inputs, manifest.preprocess,
-        manifest.thread_count,
-    )  # fmt: skip
+    session = open_predictor(verified, threads=threads).session
+    return Subject(path, verified.model, manifest.runtime, session, threads, manifest.preprocess, manifest)
 
 
-def drawn_samples(session: "Session", count: int = 4) -> "list[Sample]":
-    """Input tensors of the model's own shapes, drawn at random with a fixed seed."""
-    import numpy as np
+def _of_file(path: Path, threads: int, preprocess: Path | None) -> Subject:
+    if not path.exists():
+        raise WrongInput(f"{path}: no such model or bundle")
+    data = path.read_bytes()
+    if not data:
+        raise WrongInput(f"{path}: this file is empty, wanted an ONNX model")
+    steps = codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None
+    try:
+        session = runtimes.load(_PLAIN_RUNTIME).load(data, threads=threads)
+    except (WrongInput, Unsupported) as error:
+        raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
+    return Subject(path, data, _PLAIN_RUNTIME, session, threads, steps, None)
 
-    generator = np.random.default_rng(0)
-    samples: list[Sample] = []
-    for _ in range(count):
-        sample = {}
-        for spec in session.inputs:
-            free = [dim for dim in spec.shape[1:] if isinstance(dim, str)]
-            if free:
-                raise WrongInput(
-                    f"input {spec.name!r} is free in {free[0]!r}, so its values cannot be drawn", hint="--data DATA"
-                )
-            shape = tuple(dim for dim in spec.shape[1:] if isinstance(dim, int))
-            if spec.dtype.startswith("float"):
-                sample[spec.name] = generator.random(shape).astype(spec.dtype)
-            else:
-                sample[spec.name] = generator.integers(0, 2 if spec.dtype == "bool" else 100, shape).astype(spec.dtype)
-        samples.append(sample)
-    return samples
+
+def open_data(subject: Subject, path: Path) -> LoadedSet:
+    """The data set at `path` for this subject, its class numbers in the order of the bundle's labels."""
+    inputs = [_without_batch(spec) for spec in subject.session.inputs]
+    manifest = subject.manifest
+    data = open_dataset(path, manifest.inputs if manifest else inputs, subject.session.outputs)
+    if manifest is None:
+        return data
+    if data.kind == "audio" and manifest.sample_rate_hz not in (None, data.sample_rate_hz):
+        raise WrongInput(
+            f"{path}: sampled at {data.sample_rate_hz} Hz, {manifest.name} takes {manifest.sample_rate_hz} Hz"
+        )
+    _sort_labels(data, manifest)
+    return data
+
+
+def _without_batch(spec: TensorSpec) -> TensorSpec:
+    return replace(spec, shape=spec.shape[1:])
+
+
+def _sort_labels(data: LoadedSet, manifest: Manifest) -> None:
+    """A folder's classes are numbered by name; the bundle may know them in another order."""
+    known = set(data.class_names) & set(manifest.labels)
+    if data.labels is None or not known:
+        return
+    if strange := sorted(set(data.class_names) - known):
+        raise WrongInput(f"{data.name}: {manifest.name} knows no class {strange[0]!r}")
+    places = np.array([manifest.labels.index(name) for name in data.class_names], np.int64)
+    data.labels = places[data.labels]
+
+
+def predictor_for(subject: Subject, data: LoadedSet) -> Predictor:
+    """The model with the bundle's steps; around a plain model the least that makes the data fit.
+
+    Raises WrongInput, with the data set's name, where the first sample does not fit.
+    """
+    steps = subject.preprocess
+    if steps is None:
+        steps = fit_steps(_without_batch(subject.session.inputs[0]), data.kind, data[0])
+    predictor = Predictor(subject.session, preprocess=steps)
+    try:
+        predictor.tensors(data[0])
+    except WrongInput as error:
+        raise WrongInput(f"{data.name}: {data.sources[0]}: {error.message}", hint=error.hint) from error
+    return predictor

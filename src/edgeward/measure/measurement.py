@@ -1,57 +1,134 @@
-"""Timed runs → the Measurement record, with the setting that makes it mean something."""
+"""One model measured on this machine: fresh processes for load and memory, one race for latency → Measurement."""
 
+import os
 import platform
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import runtimes
 from edgeward.kit import codec
-from edgeward.measure.conditions import Conditions, governor
-from edgeward.measure.machine import cpu, hostname, target_name
+from edgeward.kit.clock import Clock
+from edgeward.measure import bench, machine
+from edgeward.measure.conditions import Conditions, conditions, throttled
+from edgeward.measure.jobs import Contender, SoloResult
 from edgeward.records.candidate import Distribution, Measurement, Setting
 
+_FRESH_PROCESSES = 3
+_WARMUP_ROUNDS = 5
+_RUNS = 5
+_MIN_ROUNDS = 10
 
-def setting_here(runtime: str, *, threads: int, warmup_runs: int, conditions_line: str) -> Setting:
-    """What else decides a number on this machine now."""
-    return Setting(
-        device_id=hostname(), runtime_version=f"{runtime} {runtimes.load(runtime).version()}",
-        kernel=platform.release(), cpu_governor=governor() or "unknown", thread_count=threads,
-        warmup_runs=warmup_runs, scenario="single_stream", cpu=cpu(), conditions=conditions_line,
+
+class Entry(NamedTuple):
+    """Who takes part: the digest of the model's bytes, and the file that is run."""
+
+    model: str
+    contender: Contender
+
+
+class Measured(NamedTuple):
+    """The record, and the raw runs behind it: rounds × runs in milliseconds."""
+
+    measurement: Measurement
+    times_ms: NDArray[np.float64]
+
+
+def measure(entries: Sequence[Entry], *, seconds: float, seed: int, clock: Clock) -> list[Measured]:
+    """All entries, interleaved in one race of so many seconds each; load, first run and memory in fresh processes."""
+    before = conditions()
+    alone = [_alone(entry.contender) for entry in entries]
+    contenders = [entry.contender for entry in entries]
+    times = bench.race(
+        contenders, seconds=seconds * len(entries), seed=seed,
+        min_rounds=_MIN_ROUNDS, warmup_rounds=_WARMUP_ROUNDS, runs=_RUNS,
     )  # fmt: skip
+    after = conditions()
+    return [
+        Measured(_record(entry, solo, mine, (before, after), clock), mine)
+        for entry, solo, mine in zip(entries, alone, times, strict=True)
+    ]
+
+
+def _alone(contender: Contender) -> SoloResult:
+    """The medians of a few fresh processes."""
+    found = [bench.measure_alone(contender) for _ in range(_FRESH_PROCESSES)]
+    return SoloResult(
+        load_ms=float(np.median([one.load_ms for one in found])),
+        first_ms=float(np.median([one.first_ms for one in found])),
+        steady_ms=float(np.median([one.steady_ms for one in found])),
+        peak_memory_bytes=int(np.median([one.peak_memory_bytes for one in found])),
+    )
+
+
+def _record(
+    entry: Entry, alone: SoloResult, times: NDArray[np.float64], around: tuple[Conditions, Conditions], clock: Clock
+) -> Measurement:
+    return Measurement(
+        model=entry.model,
+        target=machine.target_name(),
+        setting=setting_of(entry.contender, around[0]),
+        taken_at=clock.now(),
+        latency=distribution_of(times),
+        cold_start_ms=alone.load_ms + alone.first_ms,
+        throughput_per_s=1000 / float(times.mean()),
+        peak_memory_bytes=alone.peak_memory_bytes,
+        energy_mj=None,
+        quality={},
+        temperature_c=around[1].temperature_c,
+        throttled=throttled(*around),
+        load_ms=alone.load_ms,
+        first_ms=alone.first_ms,
+    )
+
+
+def setting_of(contender: Contender, before: Conditions) -> Setting:
+    """The setting of a race; the load that it makes itself is not in it."""
+    return Setting(
+        device_id=machine.hostname(),
+        runtime_version=f"{contender.runtime} {runtimes.load(contender.runtime).version()}",
+        kernel=platform.release(),
+        cpu_governor=before.governor or "unknown",
+        thread_count=contender.threads,
+        warmup_runs=_WARMUP_ROUNDS * (_RUNS + 1),
+        scenario="single_stream",
+        cpu=machine.cpu(),
+        conditions=before.line(),
+    )
 
 
 def distribution_of(times_ms: NDArray[np.float64]) -> Distribution:
-    """The summary of these runs; `samples` is the digest of all of them as JSON."""
-    p50, p90, p95, p99 = (float(value) for value in np.quantile(times_ms, (0.5, 0.9, 0.95, 0.99)))
-    low, high = (float(value) for value in np.quantile(times_ms, (0.25, 0.75)))
+    """The summary of raw runs, with the digest of the runs themselves."""
+    low, p25, p50, p75, p90, p95, p99, high = (
+        float(value) for value in np.quantile(times_ms, (0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 1))
+    )
     return Distribution(
-        runs=times_ms.size, p50_ms=p50, p95_ms=p95, p99_ms=p99, max_ms=float(times_ms.max()), p90_ms=p90,
-        min_ms=float(times_ms.min()), iqr_ms=high - low,
+        runs=times_ms.size, min_ms=low, p50_ms=p50, p90_ms=p90, p95_ms=p95, p99_ms=p99, max_ms=high,
+        iqr_ms=p75 - p25,
         samples=codec.digest_of(codec.to_json(times_ms.round(6).tolist())),
     )  # fmt: skip
 
 
-def measurement(
-    model: bytes,
-    setting: Setting,
-    times_ms: NDArray[np.float64],
-    *,
-    load_ms: float,
-    first_ms: float,
-    peak_memory_bytes: int,
-    taken_at: datetime,
-    after: Conditions,
-    throttled: bool,
-    quality: Mapping[str, float] | None = None,
-) -> Measurement:
-    """What this model costs here."""
-    return Measurement(
-        model=codec.digest_of(model), target=target_name(), setting=setting, taken_at=taken_at.replace(microsecond=0),
-        latency=distribution_of(times_ms), cold_start_ms=load_ms + first_ms,
-        throughput_per_s=1000 / float(times_ms.mean()), peak_memory_bytes=peak_memory_bytes, energy_mj=None,
-        quality=dict(quality or {}), temperature_c=after.temperature_c, throttled=throttled, load_ms=load_ms,
-        first_ms=first_ms,
-    )  # fmt: skip
+def default_threads() -> int:
+    """The CPUs that this process may use."""
+    return max(1, len(os.sched_getaffinity(0)))
+
+
+def drawn_feeds(
+    shapes: Mapping[str, tuple[tuple[int, ...], str]], *, count: int, seed: int
+) -> list[dict[str, NDArray[np.generic]]]:
+    """Input tensors from a seeded generator, by name the shape without batch axis and the dtype."""
+    generator = np.random.default_rng(seed)
+    return [{name: _draw(generator, *spec) for name, spec in shapes.items()} for _ in range(count)]
+
+
+def _draw(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[np.generic]:
+    if dtype.startswith("float"):
+        return generator.standard_normal(shape).astype(dtype)
+    if dtype in ("int8", "uint8"):
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+    # Wider integers are mostly indices or masks: 0 and 1 are valid for both.
+    return generator.integers(0, 2, shape).astype(dtype)

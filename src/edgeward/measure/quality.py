@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.kit.errors import WrongInput
-from edgeward.measure.statistics import Interval, bootstrap_interval, paired_share_interval
+from edgeward.measure.statistics import Interval, bootstrap_interval, paired_share_interval, share_interval
 
 Outputs = NDArray[Any]
 """The first output over all samples, samples on the first axis."""
@@ -75,6 +75,16 @@ def _check_classes(metric: Metric, outputs: Outputs, targets: NDArray[Any], wher
         raise WrongInput(
             f"{where}: a label is {high if high >= limit else low}, the model knows classes 0..{limit - 1}"
         )
+
+
+def interval(metric: Metric, outputs: Outputs, targets: NDArray[Any], *, seed: int) -> Interval:
+    """The 95 % interval of the score: Wilson's for shares, by bootstrap for all others."""
+    if metric.parts is None:
+        return bootstrap_interval(lambda rows: metric.score(outputs[rows], targets[rows]), len(outputs), seed=seed)
+    parts = metric.parts(outputs, targets)
+    if parts.dtype == np.bool_:
+        return share_interval(parts)
+    return bootstrap_interval(lambda rows: float(parts[rows].mean()), len(parts), seed=seed)
 
 
 def drop(metric: Metric, reference: Outputs, candidate: Outputs, targets: NDArray[Any], *, seed: int) -> Drop:

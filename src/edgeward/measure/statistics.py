@@ -18,6 +18,15 @@ def quantiles(values: NDArray[np.float64], shares: tuple[float, ...]) -> tuple[f
     return tuple(float(value) for value in np.quantile(values, shares))
 
 
+def share_interval(hits: NDArray[np.bool_]) -> Interval:
+    """95 % interval of the share of true values: Wilson's score interval, which stays inside 0..1."""
+    count, share = len(hits), float(np.mean(hits))
+    middle = share + _Z**2 / (2 * count)
+    reach = _Z * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    scale = 1 + _Z**2 / count
+    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+
+
 def paired_share_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Interval:
     """95 % interval of share(first) - share(second) where both were seen on the same samples.
 

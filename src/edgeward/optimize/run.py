@@ -18,7 +18,7 @@ from edgeward.measure.conditions import conditions, throttled
 from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import violations_of
 from edgeward.measure.machine import arch, cpu_features, target_name
-from edgeward.measure.measurement import measurement, setting_here
+from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
 from edgeward.optimize.prepare import RUNTIME, Order, Task, prepare
@@ -29,7 +29,6 @@ from edgeward.records.candidate import Measurement, Report, Setting, Trial
 _RACE_S = 6.0
 _RACE_SHARE = 0.35
 """At most this share of a time limit goes into the race."""
-_WARMUP_ROUNDS = 10
 
 
 class Progress(Protocol):
@@ -62,7 +61,7 @@ def optimize(order: Order, clock: Clock, progress: Progress) -> Report:
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
         choice = choose([*measured, *failures], _ties(candidates, times, order.seed), gate=_gate(order, gate))
-        setting = setting_here(RUNTIME, threads=threads, warmup_runs=_WARMUP_ROUNDS * 6, conditions_line=before.line())
+        setting = setting_of(candidates[0].contender, before)
         report = _report(order, task, judge, setting, measured, failures, choice, clock, start_s)
         progress.stage("writing the bundle and the report", 0.95)
         if choice.chosen is None:
@@ -120,7 +119,7 @@ def _race(order: Order, candidates: list[Candidate], spent_s: float) -> list[NDA
     if order.time_limit_s is not None:
         seconds = max(1.0, min(seconds, order.time_limit_s - spent_s - 1))
     contenders = [candidate.contender for candidate in candidates]
-    return bench.race(contenders, seconds=seconds, seed=order.seed, warmup_rounds=_WARMUP_ROUNDS)
+    return bench.race(contenders, seconds=seconds, seed=order.seed)
 
 
 def _judged(order: Order, candidates: list[Candidate]) -> list[Candidate]:
@@ -188,8 +187,11 @@ def _gate_note(order: Order, chosen: Trial | None) -> tuple[str, ...]:
 def _measurement(report: Report, winner: Candidate, times: NDArray[np.float64], *, hot: bool) -> Measurement:
     """What the chosen model costs here, for the bundle."""
     trial = winner.trial
-    return measurement(
-        winner.model_bytes, report.setting, times, load_ms=trial.load_ms or 0, first_ms=trial.first_ms or 0,
-        peak_memory_bytes=trial.peak_memory_bytes or 0, taken_at=report.taken_at, after=conditions(), throttled=hot,
-        quality=trial.quality,
+    load_ms, first_ms = trial.load_ms or 0.0, trial.first_ms or 0.0
+    return Measurement(
+        model=codec.digest_of(winner.model_bytes), target=report.target, setting=report.setting,
+        taken_at=report.taken_at.replace(microsecond=0), latency=distribution_of(times),
+        cold_start_ms=load_ms + first_ms, throughput_per_s=1000 / float(times.mean()),
+        peak_memory_bytes=trial.peak_memory_bytes or 0, energy_mj=None, quality=dict(trial.quality),
+        temperature_c=conditions().temperature_c, throttled=hot, load_ms=load_ms, first_ms=first_ms,
     )  # fmt: skip

@@ -1,0 +1,284 @@
+"""Report → one HTML file that a person likes to read; nothing in it is loaded from elsewhere, and nothing runs."""
+
+from html import escape
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import msgspec
+
+from edgeward.optimize import plots, rows, words
+from edgeward.optimize.words import summary_lines
+from edgeward.records.candidate import Report, Step, Trial
+from edgeward.records.model import Dataset
+
+__all__ = ["summary_lines", "to_html"]
+
+_WIDE, _NARROW = 880.0, 320.0
+
+
+def to_html(report: Report) -> str:
+    """The whole page: verdict, figures, plots, every trial, and how it was measured."""
+    css = files("edgeward.optimize").joinpath("report.css").read_text(encoding="utf-8")
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{escape(report.model)} on {escape(report.target)} · Edgeward</title>
+<style>
+{css}</style>
+</head>
+<body>
+{_head(report)}
+<main>
+{_tiles(report)}
+{_tradeoff(report)}
+{_latencies(report)}
+{_losses(report)}
+{_table(report)}
+{_how(report)}
+</main>
+<footer>Edgeward {escape(report.edgeward_version)} · the same figures for programs are in report.json</footer>
+</body>
+</html>
+"""
+
+
+def _head(report: Report) -> str:
+    sentence, *notes = summary_lines(report)
+    listed = "".join(f"<li>{escape(note)}</li>" for note in notes)
+    return (
+        f"<header><p>Edgeward optimize · {escape(report.target)} · {report.taken_at:%Y-%m-%d %H:%M %Z}</p>"
+        f"<h1>{escape(report.model)}</h1></header>"
+        f'<p class="verdict">{escape(sentence)}</p>' + (f'<ul class="notes">{listed}</ul>' if listed else "")
+    )
+
+
+class _Tile(NamedTuple):
+    label: str
+    before: str
+    after: str
+    remark: str
+
+
+def _tiles(report: Report) -> str:
+    """Four figures of the model chosen (or of the nearest miss), each under what it was."""
+    shown = report.chosen or next((t for t in report.trials if t.recipe == report.nearest), report.baseline)
+    same = shown.recipe == report.baseline.recipe
+    state = "given" if same else words.state(report, shown)
+    drawn = "".join(_tile(tile, same=same) for tile in _figures(report, shown))
+    return f'<dl class="tiles {state}">{drawn}</dl>'
+
+
+def _figures(report: Report, shown: Trial) -> tuple[_Tile, ...]:
+    given = report.baseline
+    loss = f"{words.drop_word(report)} {words.drop(report, shown.quality_drop)}, gate {words.gate(report)}"
+    return (
+        _Tile("Latency, median", _p50(given), _p50(shown), f"{shown.speedup_p50 or 1:.2f}× as fast"),
+        _Tile(f"Quality, {report.metric}", _score(report, given), _score(report, shown), loss),
+        _Tile(
+            "File size", words.size(given.size_bytes), words.size(shown.size_bytes),
+            _share(given.size_bytes, shown.size_bytes),
+        ),
+        _Tile(
+            "Peak memory", words.size(given.peak_memory_bytes), words.size(shown.peak_memory_bytes),
+            _share(given.peak_memory_bytes, shown.peak_memory_bytes),
+        ),
+    )  # fmt: skip
+
+
+def _p50(trial: Trial) -> str:
+    return words.milliseconds(trial.latency_ms.p50 if trial.latency_ms else None)
+
+
+def _score(report: Report, trial: Trial) -> str:
+    return words.score(report, words.quality(report, trial))
+
+
+def _share(before: int | None, after: int | None) -> str:
+    return f"{words.share(after, before)} of it" if before and after else ""
+
+
+def _tile(tile: _Tile, *, same: bool) -> str:
+    was = "as given" if same else f"was {tile.before}" + (f" · {tile.remark}" if tile.remark else "")
+    return (
+        f'<div><dt>{escape(tile.label)}</dt><dd class="now">{escape(tile.after)}</dd>'
+        f'<dd class="was">{escape(was)}</dd></div>'
+    )
+
+
+def _figure(wide: str, narrow: str) -> str:
+    return f'<figure><div class="wide">{wide}</div><div class="narrow">{narrow}</div></figure>'
+
+
+def _tradeoff(report: Report) -> str:
+    wide = plots.tradeoff(report, _WIDE)
+    if not wide:
+        return ""
+    states = {words.state(report, trial) for trial in report.trials if trial.latency_ms}
+    entries = (
+        ("chosen", "chosen", "chosen" in states),
+        ("given", "your model", True),
+        ("kept", "kept the limits", "kept" in states),
+        ("missed", "missed a limit", "missed" in states),
+        ("front", "best for its latency", 'class="front"' in wide),
+        ("gate", "limit", True),
+    )
+    legend = "".join(f'<li><i class="{mark}"></i>{said}</li>' for mark, said, there in entries if there)
+    return (
+        "<section><h2>Speed against quality</h2><p>The area of a dot is the size of the file. Lines to the right "
+        "reach the 95th percentile of latency, upright lines are the 95 % interval of quality. Numbers are those of "
+        f"the table.</p>{_figure(wide, plots.tradeoff(report, _NARROW))}"
+        f'<ul class="legend">{legend}</ul></section>'
+    )
+
+
+def _latencies(report: Report) -> str:
+    wide = rows.latencies(report, _WIDE)
+    if not wide:
+        return ""
+    return (
+        "<section><h2>How long each inference took</h2><p>A hill is high where runs were many; its three ticks are "
+        "the median, the 95th and the 99th percentile. Each hill is drawn to its own height, from 100 percentiles."
+        f"</p>{_figure(wide, rows.latencies(report, _NARROW))}</section>"
+    )
+
+
+def _losses(report: Report) -> str:
+    wide = rows.losses(report, _WIDE)
+    if not wide:
+        return ""
+    return (
+        f"<section><h2>What quality it costs</h2><p>The {words.drop_word(report)} of {escape(report.metric)} from your "
+        "model, with its 95 % interval. Right of the gate is too much.</p>"
+        f"{_figure(wide, rows.losses(report, _NARROW))}</section>"
+    )
+
+
+def _table(report: Report) -> str:
+    heads = (
+        ("Recipe", "precision · runtime", "left"),
+        ("Outcome", "", "left"),
+        (report.metric, f"{words.drop_word(report)} [95 %]", ""),
+        ("p50", "p95 · p99", ""),
+        ("Speed", "[95 %]", ""),
+        ("Size", "", ""),
+        ("Load", "first run", ""),
+        ("Memory", "peak", ""),
+    )
+    head = "".join(
+        f'<th scope="col" class="{place}">{escape(name)}<small>{escape(under)}</small></th>'
+        for name, under, place in heads
+    )
+    listed = "".join(_row(report, number, trial) for number, trial in enumerate(words.in_order(report), start=1))
+    return (
+        '<section class="long"><h2>Every candidate</h2><table><thead><tr><th scope="col" class="number">#</th>'
+        f"{head}</tr></thead><tbody>{listed}</tbody></table>{_recipes(report)}</section>"
+    )
+
+
+def _row(report: Report, number: int, trial: Trial) -> str:
+    state = words.state(report, trial)
+    about = " · ".join(part for part in (trial.precision, trial.runtime) if part)
+    given = f"{trial.recipe} (your model)" if trial.recipe == report.baseline.recipe else trial.recipe
+    loss = "" if trial.quality_drop is None else words.drop(report, trial.quality_drop)
+    interval = words.drop_interval(report, trial)
+    cells = (
+        (report.metric, _score(report, trial), f"{loss} [{interval}]" if interval else loss),
+        ("p50, p95 · p99", _p50(trial), words.tails(trial)),
+        ("speed", f"{trial.speedup_p50:.2f}×" if trial.speedup_p50 else words.NOTHING, words.ratio_interval(trial)),
+        ("size", words.size(trial.size_bytes), ""),
+        ("load, first run", words.milliseconds(trial.load_ms), _under(trial.first_ms)),
+        ("peak memory", words.size(trial.peak_memory_bytes), ""),
+    )
+    return (
+        f'<tr class="{state}"><td class="number">{number}</td><th scope="row">{escape(given)}'
+        f'<small>{escape(about)}</small></th><td class="left outcome">{escape(words.outcome(report, trial))}</td>'
+        + "".join(_cell(*cell) for cell in cells)
+        + "</tr>"
+    )
+
+
+def _under(value: float | None) -> str:
+    return words.milliseconds(value) if value is not None else ""
+
+
+def _cell(label: str, value: str, under: str) -> str:
+    small = f"<small>{escape(under)}</small>" if under else ""
+    empty = ' class="none"' if value == words.NOTHING else ""
+    return f'<td data-label="{escape(label)}"{empty}>{escape(value)}{small}</td>'
+
+
+def _recipes(report: Report) -> str:
+    listed = "".join(
+        f"<dt>{escape(words.name(report, trial))}</dt><dd>{_made(trial)}</dd>" for trial in words.in_order(report)
+    )
+    return f'<details><summary>What each recipe did</summary><dl class="facts">{listed}</dl></details>'
+
+
+def _made(trial: Trial) -> str:
+    steps = " → ".join(_step(step) for step in trial.steps) or "no steps"
+    notes = "".join(f"<small>{escape(note)}</small>" for note in trial.notes)
+    return f"{escape(steps)}{notes}"
+
+
+def _step(step: Step) -> str:
+    options = ", ".join(f"{name} {_plain(value)}" for name, value in step.options.items())
+    return f"{step.use} ({options})" if options else step.use
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _how(report: Report) -> str:
+    setting, timed = report.setting, report.baseline.latency_ms
+    runs = f"{timed.runs} of each candidate, after " if timed else ""
+    threads = f"{setting.thread_count} thread{'' if setting.thread_count == 1 else 's'}"
+    facts = (
+        ("The choice", report.reason),
+        ("Machine", f"{setting.device_id}: {setting.cpu or 'CPU unknown'}, {threads}"),
+        ("Software", f"{setting.runtime_version}, Linux {setting.kernel}"),
+        ("Conditions", setting.conditions or f"governor {setting.cpu_governor}"),
+        ("Runs", f"{runs}{setting.warmup_runs} for warming up, one inference at a time"),
+        ("Intervals", "Candidates are timed in turn, round after round, so that a change of the machine meets all of "
+         "them alike; speed is the ratio of medians. Quality is compared sample by sample with your model's answers. "
+         "Both intervals hold the true value with 95 % confidence."),
+        ("Evaluation data", _data(report.evaluation)),
+        ("Calibration data", _data(report.calibration)),
+        ("Preprocessing", " → ".join(map(_preprocess, report.preprocess)) or "none: samples go in as they are"),
+        ("Model", report.model_digest),
+        ("Limits", _limits(report)),
+        ("Seed", str(report.seed)),
+        ("Took", words.milliseconds(report.took_s * 1000)),
+    )  # fmt: skip
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
+    return (
+        f'<section class="long"><h2>How it was measured</h2><dl class="facts">{listed}'
+        f"<dt>To repeat it</dt><dd><code>{escape(report.command)}</code></dd></dl></section>"
+    )
+
+
+def _data(data: Dataset) -> str:
+    classes = f", {data.class_count} classes" if data.class_count else ""
+    return f"{data.name}: {data.sample_count} samples ({data.kind}){classes}, {data.samples}"
+
+
+def _preprocess(step: msgspec.Struct) -> str:
+    fields = dict(msgspec.to_builtins(step))
+    name = str(fields.pop("type")).replace("_", "-")
+    options = ", ".join(f"{key} {_values(value)}" for key, value in fields.items())
+    return f"{name} ({options})"
+
+
+def _values(value: Any) -> str:
+    return " ".join(map(_plain, value)) if isinstance(value, list | tuple) else _plain(value)
+
+
+def _limits(report: Report) -> str:
+    budget = {name: value for name, value in msgspec.structs.asdict(report.budget).items() if value is not None}
+    gate = f"{words.drop_word(report)} of {report.metric} at most {words.gate(report)}"
+    return ", ".join([gate, *(words.limit(name, value) for name, value in budget.items())])

@@ -1,5 +1,7 @@
 """The thing we ship: assembled, signed, verified. Nothing unverified runs: `verify` alone makes a VerifiedBundle."""
 
+from typing import TYPE_CHECKING, Any
+
 from edgeward.bundle.assemble import Parts, assemble, reassemble
 from edgeward.bundle.keys import (
     SigningKey,
@@ -12,11 +14,13 @@ from edgeward.bundle.keys import (
     trusted_keys,
 )
 from edgeward.bundle.layout import find_bundle
-from edgeward.bundle.plain import Identity, RawSamples, parts_of_onnx
 from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test
 from edgeward.bundle.sign import sign
 from edgeward.bundle.verify import VerifiedBundle, peek, verify
 from edgeward.bundle.versions import same_major
+
+if TYPE_CHECKING:
+    from edgeward.bundle.plain import Identity, RawSamples, parts_of_onnx
 
 __all__ = [
     "Identity",
@@ -44,3 +48,12 @@ __all__ = [
     "trusted_keys",
     "verify",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Opens plain.py only for who packs a plain model: what runs a bundle does not pay for it."""
+    if name in ("Identity", "RawSamples", "parts_of_onnx"):
+        from edgeward.bundle import plain
+
+        return getattr(plain, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

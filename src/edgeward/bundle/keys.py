@@ -2,7 +2,6 @@
 
 import base64
 import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -195,6 +194,8 @@ def _read_key_file(path: Path, *, hint: str) -> bytes:
 
 def _write_new(path: Path, data: bytes) -> None:
     """Puts `data` at `path`, whole and private, and never over something that stands there."""
+    import tempfile  # who only verifies does not pay for it
+
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -11,7 +11,7 @@ from edgeward.bundle.verify import VerifiedBundle
 from edgeward.bundle.versions import accepts
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit.clock import Clock, SystemClock
-from edgeward.kit.errors import EdgewardError, Unsupported
+from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
 from edgeward.records.base import Record
 
 
@@ -33,13 +33,14 @@ def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> P
     Raises Unsupported when its runtime is not installed here or has another version than the bundle allows.
     """
     manifest = verified.manifest
-    if manifest.runtime not in runtimes.names():
+    try:
+        runtime = runtimes.load(manifest.runtime)
+    except WrongInput as error:
         raise Unsupported(
             f"{verified.reference}: wants the runtime {manifest.runtime!r}, which this edgeward does not know; "
             f"it knows {', '.join(runtimes.names())}",
             hint="pip install --upgrade edgeward",
-        )
-    runtime = runtimes.load(manifest.runtime)
+        ) from error
     if not accepts(manifest.runtime_versions, runtime.version()):
         raise Unsupported(
             f"{verified.reference}: wants {manifest.runtime} {manifest.runtime_versions}, here is {runtime.version()}",

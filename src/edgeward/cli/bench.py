@@ -8,6 +8,8 @@ import click
 from edgeward.cli import console
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from edgeward.cli.subject import Subject
     from edgeward.measure.measurement import Entry
     from edgeward.records.candidate import Comparison, Measurement
@@ -21,7 +23,8 @@ _SAMPLES = 8
 @click.argument("subject", metavar="X", type=FILE)
 @click.option("--compare", type=FILE, metavar="Y", help="Another model or bundle, timed in turn with X.")
 @click.option("--data", type=FILE, metavar="D", help="Feed real samples; without it, seeded random numbers.")
-@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: every CPU this process may use.")
+@click.option("--preprocess", type=FILE, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--seconds", type=click.FloatRange(0.1, 120), default=3.0, show_default=True, help="Per model.")
 @click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -29,6 +32,7 @@ def command(
     subject: Path,
     compare: Path | None,
     data: Path | None,
+    preprocess: Path | None,
     threads: int | None,
     seconds: float,
     keys: tuple[Path, ...],
@@ -45,13 +49,15 @@ def command(
     """
     from tempfile import TemporaryDirectory
 
-    from edgeward.cli.subject import open_subject
+    from edgeward.cli.subject import open_subject, steps_for
     from edgeward.kit.clock import SystemClock
     from edgeward.measure import bench
-    from edgeward.measure.measurement import default_threads, measure
+    from edgeward.measure.measurement import measure
 
     paths = [subject] if compare is None else [subject, compare]
-    opened = [open_subject(path, keys, threads=threads or default_threads()) for path in paths]
+    opened = [
+        open_subject(path, keys, threads=threads, preprocess=steps_for(path, paths, preprocess)) for path in paths
+    ]
     with TemporaryDirectory(prefix="edgeward-bench-") as folder:
         entries = [_entry(one, data, Path(folder) / str(place)) for place, one in enumerate(opened)]
         found = measure(entries, seconds=seconds, seed=_SEED, clock=SystemClock())
@@ -68,6 +74,8 @@ def command(
 
 
 def _entry(subject: "Subject", data: Path | None, place: Path) -> "Entry":
+    """The model as a file of its own, and what it is fed with."""
+    from edgeward.kit import codec
     from edgeward.measure.bench import save_feeds
     from edgeward.measure.jobs import Contender
     from edgeward.measure.measurement import Entry
@@ -77,7 +85,8 @@ def _entry(subject: "Subject", data: Path | None, place: Path) -> "Entry":
     model = place.with_suffix(".model")
     model.write_bytes(subject.model_bytes)
     fed = save_feeds(place.with_suffix(".npz"), feeds)
-    return Entry(subject.digest, Contender(str(model), subject.runtime, subject.threads, str(fed)))
+    contender = Contender(str(model), subject.runtime, subject.threads, str(fed))
+    return Entry(codec.digest_of(subject.model_bytes), contender)
 
 
 def _check_batch(subject: "Subject") -> None:
@@ -100,8 +109,9 @@ def _real(subject: "Subject", data: Path) -> list[dict[str, Any]]:
 
 
 def _drawn(subject: "Subject") -> list[dict[str, Any]]:
+    import numpy as np
+
     from edgeward.kit.errors import Unsupported, WrongInput
-    from edgeward.measure.measurement import drawn_feeds
 
     shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     for spec in subject.session.inputs:
@@ -115,7 +125,20 @@ def _drawn(subject: "Subject") -> list[dict[str, Any]]:
                 hint=f"edgeward bench {subject.path} --data DATA",
             )
         shapes[spec.name] = (shape, spec.dtype)
-    return drawn_feeds(shapes, count=_SAMPLES, seed=_SEED)
+    generator = np.random.default_rng(_SEED)
+    return [{name: _draw(generator, *spec) for name, spec in shapes.items()} for _ in range(_SAMPLES)]
+
+
+def _draw(generator: "np.random.Generator", shape: tuple[int, ...], dtype: str) -> Any:
+    import numpy as np
+
+    if dtype.startswith("float"):
+        return generator.standard_normal(shape).astype(dtype)
+    if dtype in ("int8", "uint8"):
+        limits = np.iinfo(dtype)
+        return generator.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
+    # Wider integers are mostly indices or masks: 0 and 1 are valid for both.
+    return generator.integers(0, 2, shape).astype(dtype)
 
 
 def _show(paths: list[Path], found: "list[Measurement]", comparison: "Comparison | None") -> None:

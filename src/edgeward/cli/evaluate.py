@@ -1,5 +1,6 @@
 """edgeward evaluate: the task metric of a model or bundle, and how far it is from a reference."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from edgeward.cli import console
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from edgeward.cli.subject import Subject
     from edgeward.measure.evaluate import Answers
     from edgeward.measure.quality import Metric
 
@@ -23,7 +25,7 @@ _SEED = 20261120
 @click.option("--metric", metavar="M", help="top1, top5, f1, auc, mse, mae, rmse; default: what the labels ask for.")
 @click.option("--preprocess", type=FILE, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
 @click.option("--reference", type=FILE, metavar="Y", help="A model or bundle to compare with, on the same samples.")
-@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: every CPU this process may use.")
+@click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -44,15 +46,18 @@ def command(
     edgeward evaluate out/bundle --data evaluation/
     edgeward evaluate out/bundle --data evaluation/ --reference model.onnx
     """
+    from edgeward.cli.subject import open_subject, steps_for
     from edgeward.measure.evaluate import chosen_metric
-    from edgeward.measure.measurement import default_threads
     from edgeward.measure.quality import interval, metric_named
 
     if metric is not None:
         metric_named(metric)
-    count = threads or default_threads()
-    mine, name = _answers(subject, data, metric, keys, count, preprocess)
-    other = _answers(reference, data, metric, keys, count, _steps_for(reference, preprocess))[0] if reference else None
+    paths = [path for path in (subject, reference) if path is not None]
+    subjects = [
+        open_subject(path, keys, threads=threads, preprocess=steps_for(path, paths, preprocess)) for path in paths
+    ]
+    mine, name = _answers(subjects[0], data, metric)
+    other = _answers(subjects[1], data, metric)[0] if reference else None
     judged = chosen_metric(metric, mine, str(data))
     targets = _targets(judged, mine, other, data)
     found = {
@@ -70,25 +75,21 @@ def command(
         _show(found)
 
 
-def _steps_for(reference: Path | None, preprocess: Path | None) -> Path | None:
-    """The steps serve both plain models; a bundle brings its own."""
-    return None if reference is None or reference.is_dir() else preprocess
-
-
-def _answers(
-    path: Path, data: Path, metric: str | None, keys: tuple[Path, ...], threads: int, preprocess: Path | None
-) -> "tuple[Answers, str]":
-    """The answers of what is at `path`, and the data set's name."""
-    from edgeward.cli.subject import open_data, open_subject, predictor_for
+def _answers(subject: "Subject", data: Path, metric: str | None) -> "tuple[Answers, str]":
+    """The answers to the data set at `data`, and its name. Progress goes to a terminal alone."""
+    from edgeward.cli.subject import open_data, predictor_for
     from edgeward.measure.evaluate import answers
 
-    subject = open_subject(path, keys, threads=threads, preprocess=preprocess)
     loaded = open_data(subject, data)
+    predictor = predictor_for(subject, loaded)
+    if not sys.stderr.isatty():
+        return answers(predictor, loaded, metric=metric), loaded.name
     with console.progress() as bar:
-        return answers(
-            predictor_for(subject, loaded), loaded, metric=metric,
-            told=lambda done, total: bar.stage(f"{path.name}: {done} of {total}", done / total),
-        ), loaded.name  # fmt: skip
+
+        def told(done: int, total: int) -> None:
+            bar.stage(f"{subject.path.name}: {done} of {total}", done / total)
+
+        return answers(predictor, loaded, metric=metric, told=told), loaded.name
 
 
 def _targets(metric: "Metric", mine: "Answers", other: "Answers | None", data: Path) -> "NDArray[Any]":
@@ -131,18 +132,11 @@ def _compared(
 
 def _show(found: dict[str, Any]) -> None:
     low, high = found["ci"]
-    rows = [
-        (found["metric"], f"{found['value']:.4g}"),
-        ("95 % interval", f"{low:.4g} – {high:.4g}"),
-        ("samples", str(found["n"])),
-    ]
-    if (other := found["reference"]) is not None:
-        low, high = other["drop_ci"]
-        rows += [
-            (f"of {other['model']}", f"{other['value']:.4g}"),
-            ("paired drop", f"{other['drop']:.4g}"),
-            ("95 % interval", f"{low:.4g} – {high:.4g}"),
-            ("largest difference", f"{other['max_difference']:.3g}"),
-            ("cosine", f"{other['cosine']:.6f}"),
-        ]
-    console.table(f"{found['model']} on {found['data']}", ("", ""), rows, right=(1,))
+    console.say(f"{found['model']} on {found['data']}, {found['n']} samples")
+    console.say(f"{found['metric']:<12}  {found['value']:.4g}  (95 % interval {low:.4g} to {high:.4g})")
+    if (other := found["reference"]) is None:
+        return
+    low, high = other["drop_ci"]
+    console.say(f"{'reference':<12}  {other['value']:.4g}  {other['model']}")
+    console.say(f"{'drop':<12}  {other['drop']:.4g}  (paired, 95 % interval {low:.4g} to {high:.4g})")
+    console.say(f"{'answers':<12}  apart by at most {other['max_difference']:.3g}; cosine {other['cosine']:.6f}")

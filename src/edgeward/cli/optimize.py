@@ -157,7 +157,7 @@ def _standing(report: "Report", trial: "Trial") -> str:
 
 
 def _show(report: "Report", order: "Order") -> None:
-    from edgeward.optimize.page import summary_lines
+    from edgeward.optimize.report import summary_lines
 
     rows = [
         (

@@ -1,13 +1,15 @@
 """What a command measures: a model file as it is, or a verified bundle with the steps around its model."""
 
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from msgspec.structs import replace
 
-from edgeward.bundle import find_bundle, trusted_keys, verify
+from edgeward.bundle import find_bundle, open_predictor, trusted_keys, verify
 from edgeward.infer import Predictor, runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit import codec
@@ -31,41 +33,55 @@ class Subject(NamedTuple):
     preprocess: Preprocess | None
     manifest: Manifest | None
 
-    @property
-    def digest(self) -> str:
-        return codec.digest_of(self.model_bytes)
+
+def steps_for(path: Path, paths: Sequence[Path], preprocess: Path | None) -> Path | None:
+    """Which of `paths` the file of steps serves: the plain models; bundles bring their own."""
+    if preprocess is not None and all(one.is_dir() for one in paths):
+        raise WrongInput(f"--preprocess: {paths[0]} is a bundle and brings its own steps")
+    return None if path.is_dir() else preprocess
 
 
-def open_subject(path: Path, keys: Sequence[Path], *, threads: int, preprocess: Path | None = None) -> Subject:
-    """The model file or bundle at `path`, loaded on so many threads; a bundle is verified first."""
+def open_subject(path: Path, keys: Sequence[Path], *, threads: int | None, preprocess: Path | None = None) -> Subject:
+    """The model file or bundle at `path`, loaded; a bundle is verified first.
+
+    On so many threads, by default as a bundle was measured (but on no more than there are CPUs), else on one.
+    """
     if path.is_dir():
-        if preprocess is not None:
-            raise WrongInput(f"--preprocess: {path} is a bundle and brings its own steps")
         return _of_bundle(path, keys, threads)
-    return _of_file(path, threads, preprocess)
+    return _of_file(path, threads or 1, preprocess)
 
 
-def _of_bundle(path: Path, keys: Sequence[Path], threads: int) -> Subject:
-    from edgeward.bundle import open_predictor
-
+def _of_bundle(path: Path, keys: Sequence[Path], threads: int | None) -> Subject:
     verified = verify(find_bundle(path), trusted_keys(keys))
     manifest = verified.manifest
-    session = open_predictor(verified, threads=threads).session
-    return Subject(path, verified.model, manifest.runtime, session, threads, manifest.preprocess, manifest)
+    count = threads or max(1, min(manifest.thread_count, len(os.sched_getaffinity(0))))
+    session = open_predictor(verified, threads=count).session
+    return Subject(path, verified.model, manifest.runtime, session, count, manifest.preprocess, manifest)
 
 
 def _of_file(path: Path, threads: int, preprocess: Path | None) -> Subject:
-    if not path.exists():
-        raise WrongInput(f"{path}: no such model or bundle")
-    data = path.read_bytes()
-    if not data:
-        raise WrongInput(f"{path}: this file is empty, wanted an ONNX model")
+    data = _model_bytes(path)
     steps = codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None
     try:
         session = runtimes.load(_PLAIN_RUNTIME).load(data, threads=threads)
     except (WrongInput, Unsupported) as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
     return Subject(path, data, _PLAIN_RUNTIME, session, threads, steps, None)
+
+
+def _model_bytes(path: Path) -> bytes:
+    """The whole model. A device without the package onnx takes the file as it is, with fewer words about faults."""
+    if find_spec("onnx") is not None:
+        from edgeward.optimize.inspect import read_model
+
+        model: bytes = read_model(path).SerializeToString()
+        return model
+    if not path.exists():
+        raise WrongInput(f"{path}: no such model or bundle")
+    data = path.read_bytes()
+    if not data:
+        raise WrongInput(f"{path}: this file is empty, wanted an ONNX model")
+    return data
 
 
 def open_data(subject: Subject, path: Path) -> LoadedSet:

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +32,8 @@ class Blobs:
         if path.exists():
             return digest
         path.parent.mkdir(parents=True, exist_ok=True)
+        import tempfile  # who only reads does not pay for it
+
         handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:

@@ -1,7 +1,6 @@
 """Record ↔ JSON and TOML, canonical bytes, and the digest of a record."""
 
 import hashlib
-import tomllib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -40,6 +39,8 @@ def from_toml(path: Path, kind: type[T]) -> T:
 
     Raises WrongInput that names the file and the path of the fault.
     """
+    import tomllib  # only who reads TOML pays for it
+
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         document = msgspec.convert(raw, type=kind)

@@ -3,9 +3,7 @@
 import errno
 import fcntl
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +14,8 @@ from edgeward.kit.errors import Refused, WrongInput
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Puts `data` at `path`: whole and synced to disk, or not at all. Replaces what stood there."""
+    import tempfile
+
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
     except OSError as error:
@@ -61,6 +61,8 @@ def sync_folder(folder: Path) -> None:
 
 def free_bytes(path: Path) -> int:
     """What a normal user may still write on the file system of `path` or its nearest existing parent."""
+    import shutil
+
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
@@ -86,6 +88,9 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     What other runs left unfinished (a kill -9, a power cut) is removed first, unless its run still lives.
     Raises WrongInput when `folder` exists, is not empty and may not be overwritten.
     """
+    import shutil
+    import tempfile
+
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow a link that the user named
     check_output_folder(folder, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +112,9 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _take_name(work: Path, folder: Path) -> None:
+    import shutil
+    import tempfile
+
     if folder.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
         folder.rename(old / "old")
@@ -129,6 +137,8 @@ def _sync_tree(root: Path) -> None:
 
 
 def _remove_abandoned(parent: Path, prefix: str) -> None:
+    import shutil
+
     for leftover in parent.glob(f"{prefix}*"):
         if not leftover.is_dir():
             continue

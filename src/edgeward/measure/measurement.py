@@ -1,8 +1,7 @@
 """One model measured on this machine: fresh processes for load and memory, one race for latency → Measurement."""
 
-import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,7 +42,7 @@ def measure(entries: Sequence[Entry], *, seconds: float, seed: int, clock: Clock
     contenders = [entry.contender for entry in entries]
     times = bench.race(
         contenders, seconds=seconds * len(entries), seed=seed,
-        min_rounds=_MIN_ROUNDS, warmup_rounds=_WARMUP_ROUNDS, runs=_RUNS,
+        min_rounds=_MIN_ROUNDS, limit_s=120 + 20 * seconds * len(entries), warmup_rounds=_WARMUP_ROUNDS, runs=_RUNS,
     )  # fmt: skip
     after = conditions()
     return [
@@ -109,26 +108,3 @@ def distribution_of(times_ms: NDArray[np.float64]) -> Distribution:
         iqr_ms=p75 - p25,
         samples=codec.digest_of(codec.to_json(times_ms.round(6).tolist())),
     )  # fmt: skip
-
-
-def default_threads() -> int:
-    """The CPUs that this process may use."""
-    return max(1, len(os.sched_getaffinity(0)))
-
-
-def drawn_feeds(
-    shapes: Mapping[str, tuple[tuple[int, ...], str]], *, count: int, seed: int
-) -> list[dict[str, NDArray[np.generic]]]:
-    """Input tensors from a seeded generator, by name the shape without batch axis and the dtype."""
-    generator = np.random.default_rng(seed)
-    return [{name: _draw(generator, *spec) for name, spec in shapes.items()} for _ in range(count)]
-
-
-def _draw(generator: np.random.Generator, shape: tuple[int, ...], dtype: str) -> NDArray[np.generic]:
-    if dtype.startswith("float"):
-        return generator.standard_normal(shape).astype(dtype)
-    if dtype in ("int8", "uint8"):
-        limits = np.iinfo(dtype)
-        return generator.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
-    # Wider integers are mostly indices or masks: 0 and 1 are valid for both.
-    return generator.integers(0, 2, shape).astype(dtype)

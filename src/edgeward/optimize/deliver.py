@@ -12,8 +12,8 @@ from edgeward.infer import Predictor, runtimes
 from edgeward.kit import codec
 from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.machine import slug_of
-from edgeward.optimize.page import to_html
 from edgeward.optimize.prepare import RUNTIME, Order, Task
+from edgeward.optimize.report import to_html
 from edgeward.optimize.trials import Candidate
 from edgeward.records.candidate import Measurement, Report
 from edgeward.records.model import (

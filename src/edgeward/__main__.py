@@ -1,5 +1,5 @@
 """`python -m edgeward` is `edgeward`."""
 
-from edgeward.cli.main import main
+from edgeward.cli.main import process
 
-main()
+process()

@@ -62,6 +62,17 @@ def edgeward() -> None:
     """Carries a trained model to Linux devices at the edge, and guards it there."""
 
 
+def process() -> NoReturn:
+    """`main` as a process of its own: it ends without taking its modules apart, which would cost a short command
+    as much as a small model."""
+    try:
+        main()
+    except SystemExit as done:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(done.code if isinstance(done.code, int) else 0)
+
+
 def main() -> NoReturn:
     """The process `edgeward`: exit code 0 done, 1 failed, 2 wrong input, 3 gate missed, 4 not supported here,
     5 not reachable now, 6 refused; 130 after Ctrl-C."""
@@ -69,7 +80,7 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without UTF-8 shows "?" for "×" instead of an error
     try:
-        _leave(edgeward.main(standalone_mode=False) or 0)
+        sys.exit(edgeward.main(standalone_mode=False) or 0)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
@@ -99,13 +110,6 @@ def main() -> NoReturn:
             "EDGEWARD_DEBUG=1 shows where; please report it with that",
         )
         sys.exit(1)
-
-
-def _leave(code: int) -> NoReturn:
-    """Ends the process without taking its modules apart, which costs a short command as much as a small model."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
 
 
 def _usage_hint(error: click.ClickException) -> str | None:

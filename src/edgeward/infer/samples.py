@@ -60,9 +60,10 @@ def _from_pcm(data: bytes, width: int) -> NDArray[np.float32]:
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Every array of the file. Raises WrongInput for what is no .npz, and for arrays of Python objects."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise WrongInput(f"{path}: this is a single .npy array; wanted an .npz", hint="np.savez(path, x=array)")
+        loaded = np.load(path, allow_pickle=False)
+        if not hasattr(loaded, "files"):
+            raise WrongInput(f"{path}: this is a single .npy array; wanted an .npz", hint="np.savez(path, x=array)")
+        with loaded as archive:
             return {name: archive[name] for name in archive.files}
     except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
         raise WrongInput(f"{path}: this is no readable .npz ({_reason(error)})") from error

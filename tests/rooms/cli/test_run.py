@@ -167,6 +167,9 @@ def test_what_cannot_be_read_at_all_is_one_sentence(edgeward, digits):
     one_sentence(edgeward("run", digits, "-i", "empty"), 2, "empty: there is no image in this folder")
     one_sentence(edgeward("run", digits, "-i", "notes.txt"), 2, "takes images")
     one_sentence(edgeward("run", digits, "-i", "cut.npz"), 2, "cut.npz: this is no readable .npz")
+    with Path("array.npz").open("wb") as file:
+        np.save(file, np.zeros((2, 8, 8, 1), np.uint8))
+    one_sentence(edgeward("run", digits, "-i", "array.npz"), 2, "array.npz: this is a single .npy array")
     one_sentence(edgeward("run", "nowhere", "-i", "empty"), 2, "nowhere: no such bundle")
 
 

@@ -21,7 +21,8 @@ def _can_unshare() -> bool:
 @pytest.mark.skipif(not _can_unshare(), reason="needs the right to make a network namespace (root)")
 def test_the_whole_line_runs_without_a_network_and_tries_to_reach_nobody(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    line = f"ip link set lo up; exec strace -f -qq -e trace=connect,sendto -o {trace} {sys.executable} -m edgeward demo -o {tmp_path}/demo"
+    watched = f"strace -f -qq -e trace=connect,sendto -o {trace}"
+    line = f"ip link set lo up; exec {watched} {sys.executable} -m edgeward demo -o {tmp_path}/demo"
     finished = subprocess.run(
         ["unshare", "-n", "sh", "-c", line],
         capture_output=True, text=True, timeout=280,

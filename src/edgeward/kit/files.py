@@ -96,7 +96,11 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{folder.name}.partial-"
     _remove_abandoned(folder.parent, prefix)
-    work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    try:
+        work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+    except OSError as error:
+        error.filename = str(folder)  # the person knows this name
+        raise
     lock = os.open(work, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)

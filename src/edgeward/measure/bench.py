@@ -15,6 +15,10 @@ from edgeward.measure.jobs import Contender, ErrorTold, Job, Race, RaceResult, R
 from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
+_RACE_PROCESSES = 3
+_TIE_MARGIN = 0.02
+"""The same model against itself differs by up to this, by where it lies in memory: no difference to speak of."""
+
 HISTOGRAM_SHARES = tuple((index + 0.5) / 100 for index in range(100))
 """The quantiles that stand for a latency distribution in reports."""
 
@@ -44,12 +48,19 @@ def race(
     runs: int = 5,
     limit_s: float = 600,
 ) -> list[NDArray[np.float64]]:
-    """Milliseconds of each contender, rounds × runs, taken in turn in one process."""
-    job = Race(tuple(contenders), seconds, min_rounds, max_rounds, warmup_rounds, runs, seed)
-    result = _measured(job, limit_s)
-    if not isinstance(result, RaceResult):
-        raise Failed("the measuring process gave another answer than it was asked for")
-    return [np.array(times) for times in result.times_ms]
+    """Milliseconds of each contender, rounds × runs, taken in turn, in a few processes one after the other: where a
+    model comes to lie in memory is drawn anew in each."""
+    parts: list[list[NDArray[np.float64]]] = []
+    for process_index in range(_RACE_PROCESSES):
+        job = Race(
+            tuple(contenders), seconds / _RACE_PROCESSES, min_rounds // _RACE_PROCESSES + 1,
+            max_rounds // _RACE_PROCESSES + 1, warmup_rounds, runs, seed + process_index,
+        )  # fmt: skip
+        result = _measured(job, limit_s)
+        if not isinstance(result, RaceResult):
+            raise Failed("the measuring process gave another answer than it was asked for")
+        parts.append([np.array(times) for times in result.times_ms])
+    return [np.concatenate([part[index] for part in parts]) for index in range(len(contenders))]
 
 
 def latency_of(times_ms: NDArray[np.float64]) -> Latency:
@@ -58,9 +69,11 @@ def latency_of(times_ms: NDArray[np.float64]) -> Latency:
 
 
 def compare(base: NDArray[np.float64], other: NDArray[np.float64], *, seed: int) -> Comparison:
-    """`other` against `base`, both rounds × runs of one race. A difference inside the noise is a tie."""
+    """`other` against `base`, both rounds × runs of one race. A difference inside the noise, or under 2 %, is a tie."""
     ratio, (low, high) = median_ratio_interval(base, other, seed=seed)
-    verdict: Literal["faster", "slower", "tie"] = "faster" if low > 1 else "slower" if high < 1 else "tie"
+    verdict: Literal["faster", "slower", "tie"] = (
+        "faster" if low > 1 + _TIE_MARGIN else "slower" if high < 1 - _TIE_MARGIN else "tie"
+    )
     return Comparison(ratio=ratio, ratio_ci=(low, high), verdict=verdict)
 
 

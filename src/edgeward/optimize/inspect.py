@@ -12,6 +12,9 @@ from onnx import TensorProto, numpy_helper, shape_inference
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.records.model import Dtype, ModelFacts, TensorSpec
 
+_NEWEST_IR = 10
+"""The newest file version that every runtime we support reads; newer ones add nothing that inference needs."""
+
 _OTHER_FORMATS = {
     ".tflite": "LiteRT", ".pt": "PyTorch", ".pth": "PyTorch", ".pt2": "PyTorch", ".h5": "Keras", ".keras": "Keras",
     ".pb": "TensorFlow", ".engine": "TensorRT", ".xml": "OpenVINO", ".pkl": "pickle", ".joblib": "pickle",
@@ -46,7 +49,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     for magic, what in _MAGIC.items():
         if data.startswith(magic):
             raise WrongInput(f"{path}: this is {what}, wanted an ONNX model")
-    return _checked(path, _decoded(path, data))
+    model = _checked(path, _decoded(path, data))
+    model.ir_version = min(model.ir_version, _NEWEST_IR)
+    return model
 
 
 def _decoded(path: Path, data: bytes) -> onnx.ModelProto:

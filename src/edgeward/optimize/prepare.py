@@ -8,7 +8,7 @@ import onnx
 
 from edgeward.infer import Predictor, runtimes
 from edgeward.infer.runtimes import Session
-from edgeward.kit.errors import WrongInput
+from edgeward.kit.errors import EdgewardError, WrongInput
 from edgeward.measure.dataset import LoadedSet, open_dataset
 from edgeward.measure.evaluate import answers
 from edgeward.measure.fit import IMAGE_SCALINGS, fit_steps
@@ -60,7 +60,7 @@ def prepare(order: Order) -> Task:
     if order.shapes:
         model = fix_shapes(model, order.shapes)
     model_bytes = model.SerializeToString()
-    session = runtimes.load(RUNTIME).load(model_bytes, threads=1)
+    session = _session(order, model_bytes)
     inputs = tuple(_without_batch(spec) for spec in session.inputs)
     whole = open_dataset(order.data, inputs, session.outputs)
     notes: list[str] = []
@@ -70,6 +70,13 @@ def prepare(order: Order) -> Task:
         steps = _steps(session, inputs, calibration, notes)
     _check_fit(order, session, evaluation, steps)
     return Task(model, model_bytes, describe(model), evaluation, calibration, steps, tuple(notes))
+
+
+def _session(order: Order, model_bytes: bytes) -> Session:
+    try:
+        return runtimes.load(RUNTIME).load(model_bytes, threads=1)
+    except EdgewardError as error:
+        raise type(error)(f"{order.model}: {error.message}", hint=error.hint) from error
 
 
 def _without_batch(spec: TensorSpec) -> TensorSpec:

@@ -98,7 +98,7 @@ def _try_all(
     """Every recipe as a candidate or a failure, the model as given first."""
     planned = recipes(arch(), cpu_features())
     progress.stage("the model as given", 0.05)
-    given, judge = trials.as_given(task, order.metric, threads, work, order.seed)
+    given, judge = trials.as_given(task, order, threads, work)
     candidates, failures = [given], list[Trial]()
     for index, recipe in enumerate(planned):
         progress.stage(f"{recipe.name} ({index + 1} of {len(planned)})", 0.1 + 0.65 * index / len(planned))

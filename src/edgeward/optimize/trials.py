@@ -17,7 +17,7 @@ from edgeward.measure.jobs import Contender
 from edgeward.measure.quality import Metric, drop
 from edgeward.optimize import passes
 from edgeward.optimize.inspect import precision_of
-from edgeward.optimize.prepare import RUNTIME, Task
+from edgeward.optimize.prepare import RUNTIME, Order, Task
 from edgeward.optimize.propose import AS_GIVEN
 from edgeward.records.candidate import Recipe, Trial
 from edgeward.records.model import Preprocess
@@ -44,13 +44,13 @@ class Judge(NamedTuple):
     seed: int
 
 
-def as_given(task: Task, metric_name: str | None, threads: int, folder: Path, seed: int) -> tuple[Candidate, Judge]:
+def as_given(task: Task, order: Order, threads: int, folder: Path) -> tuple[Candidate, Judge]:
     """The model as the user gave it: the baseline, and a candidate too."""
     predictor = predictor_of(task.model_bytes, task.preprocess, threads)
-    found = answers(predictor, task.evaluation, metric=metric_name)
-    metric = chosen_metric(metric_name, found, task.evaluation.name)
+    found = answers(predictor, task.evaluation, metric=order.metric)
+    metric = chosen_metric(order.metric, found, str(order.data))
     targets = found.outputs if found.targets is None or metric.kind == "reference" else found.targets
-    judge = Judge(metric, found.outputs, targets, seed)
+    judge = Judge(metric, found.outputs, targets, order.seed)
     recipe = Recipe(name=AS_GIVEN, steps=())
     candidate = _measured(task, recipe, task.model, task.preprocess, (), judge, threads, folder)
     return candidate, judge

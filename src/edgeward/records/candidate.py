@@ -80,7 +80,7 @@ class Measurement(Record):
 class Comparison(Record):
     """B against A, runs interleaved. `ratio` is A's p50 over B's: above 1, B is faster.
 
-    The interval holds the ratio with 95 % confidence; a tie is an interval that contains 1.
+    The interval holds the ratio with 95 % confidence; a tie is one that reaches to within 2 % of 1.
     """
 
     ratio: Positive

@@ -1,7 +1,6 @@
 """Arrays to `.npz` bytes and back; the same arrays always give the same bytes, so they give the same digest."""
 
 import io
-import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,8 @@ from edgeward.kit.errors import Refused, WrongInput
 
 def to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Uncompressed, sorted by name, with the date zip starts at. Raises WrongInput for arrays of Python objects."""
+    import zipfile  # who runs a bundle reads none of this before its first answer
+
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name in sorted(arrays):
@@ -25,6 +26,8 @@ def to_npz(arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 def from_npz(data: bytes, what: str) -> dict[str, NDArray[Any]]:
     """The arrays in verified bytes. Raises Refused when they are none."""
+    import zipfile  # who runs a bundle reads none of this before its first answer
+
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

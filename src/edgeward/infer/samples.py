@@ -1,7 +1,5 @@
 """Files to raw samples: images (uint8, height × width × channel), recordings (float32 in -1..1), arrays as they are."""
 
-import wave
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +8,20 @@ from numpy.typing import NDArray
 
 from edgeward.kit.errors import WrongInput
 
+_ORIENTATION = 0x0112  # the EXIF tag
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 
 
 def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
     """Height × width × channels, RGB or grey, turned upright. Raises WrongInput for a file that is no image."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     if channels not in (1, 3):
         raise WrongInput(f"{path}: images have 1 or 3 channels, the model wants {channels}", hint="use an .npz")
     try:
         with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            pixels = np.asarray(upright.convert("L" if channels == 1 else "RGB"), np.uint8)
+            pixels = np.asarray(_upright(image).convert("L" if channels == 1 else "RGB"), np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -30,8 +29,19 @@ def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
+def _upright(image: Any) -> Any:
+    """Turned as its EXIF orientation says (1, or none: as it is)."""
+    if image.getexif().get(_ORIENTATION, 1) == 1:
+        return image
+    from PIL import ImageOps
+
+    return ImageOps.exif_transpose(image)
+
+
 def read_wav(path: Path) -> tuple[NDArray[np.float32], int]:
     """The waveform in -1..1, channels averaged to mono, and its sample rate in Hz. Takes PCM of 8, 16, 24, 32 bits."""
+    import wave  # each kind of sample pays for its own reader
+
     try:
         with wave.open(str(path), "rb") as file:
             rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
@@ -59,6 +69,8 @@ def _from_pcm(data: bytes, width: int) -> NDArray[np.float32]:
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Every array of the file. Raises WrongInput for what is no .npz, and for arrays of Python objects."""
+    import zipfile  # each kind of sample pays for its own reader
+
     try:
         loaded = np.load(path, allow_pickle=False)
         if not hasattr(loaded, "files"):

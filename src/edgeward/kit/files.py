@@ -108,8 +108,10 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield work
         _sync_tree(work)
         _take_name(work, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(work, ignore_errors=True)
+        if isinstance(error, OSError) and (error.filename is None or str(work) in str(error.filename)):
+            error.filename = str(folder)  # the person knows this name, and not that of our partial folder
         raise
     finally:
         os.close(lock)

@@ -71,10 +71,12 @@ def latency_of(times_ms: NDArray[np.float64]) -> Latency:
 def compare(base: NDArray[np.float64], other: NDArray[np.float64], *, seed: int) -> Comparison:
     """`other` against `base`, both rounds × runs of one race. A difference inside the noise, or under 2 %, is a tie."""
     ratio, (low, high) = median_ratio_interval(base, other, seed=seed)
-    verdict: Literal["faster", "slower", "tie"] = (
-        "faster" if low > 1 + _TIE_MARGIN else "slower" if high < 1 - _TIE_MARGIN else "tie"
-    )
-    return Comparison(ratio=ratio, ratio_ci=(low, high), verdict=verdict)
+    return Comparison(ratio=ratio, ratio_ci=(low, high), verdict=verdict_of(low, high))
+
+
+def verdict_of(low: float, high: float) -> Literal["faster", "slower", "tie"]:
+    """What the 95 % interval of a speed-up allows to say."""
+    return "faster" if low > 1 + _TIE_MARGIN else "slower" if high < 1 - _TIE_MARGIN else "tie"
 
 
 def _measured(job: Job, limit_s: float) -> Result:

@@ -51,8 +51,16 @@ def _head(report: Report) -> str:
     return (
         f"<header><p>Edgeward optimize · {escape(report.target)} · {report.taken_at:%Y-%m-%d %H:%M %Z}</p>"
         f"<h1>{escape(report.model)}</h1></header>"
-        f'<p class="verdict">{escape(sentence)}</p>' + (f'<ul class="notes">{listed}</ul>' if listed else "")
+        f'<p class="verdict">{escape(sentence)}</p>{_reason(report, sentence)}'
+        + (f'<ul class="notes">{listed}</ul>' if listed else "")
     )
+
+
+def _reason(report: Report, sentence: str) -> str:
+    """Why this one, unless the verdict has said it."""
+    if report.reason.casefold() in sentence.casefold():
+        return ""
+    return f'<p class="reason">{escape(report.reason)}.</p>'
 
 
 class _Tile(NamedTuple):
@@ -173,8 +181,9 @@ def _table(report: Report) -> str:
     )
     listed = "".join(_row(report, number, trial) for number, trial in enumerate(words.in_order(report), start=1))
     return (
-        '<section class="long"><h2>Every candidate</h2><table><thead><tr><th scope="col" class="number">#</th>'
-        f"{head}</tr></thead><tbody>{listed}</tbody></table>{_recipes(report)}</section>"
+        '<section class="long"><h2>Every candidate</h2><div class="scroll" role="region" tabindex="0" '
+        'aria-label="Every candidate"><table><thead><tr><th scope="col" class="number">#</th>'
+        f"{head}</tr></thead><tbody>{listed}</tbody></table></div>{_recipes(report)}</section>"
     )
 
 
@@ -185,12 +194,12 @@ def _row(report: Report, number: int, trial: Trial) -> str:
     loss = "" if trial.quality_drop is None else words.drop(report, trial.quality_drop)
     interval = words.drop_interval(report, trial)
     cells = (
-        (report.metric, _score(report, trial), f"{loss} [{interval}]" if interval else loss),
-        ("p50, p95 · p99", _p50(trial), words.tails(trial)),
-        ("speed", f"{trial.speedup_p50:.2f}×" if trial.speedup_p50 else words.NOTHING, words.ratio_interval(trial)),
-        ("size", words.size(trial.size_bytes), ""),
-        ("load, first run", words.milliseconds(trial.load_ms), _under(trial.first_ms)),
-        ("peak memory", words.size(trial.peak_memory_bytes), ""),
+        (_score(report, trial), f"{loss} [{interval}]" if interval else loss),
+        (_p50(trial), words.tails(trial)),
+        (f"{trial.speedup_p50:.2f}×" if trial.speedup_p50 else words.NOTHING, words.ratio_interval(trial)),
+        (words.size(trial.size_bytes), ""),
+        (words.milliseconds(trial.load_ms), _under(trial.first_ms)),
+        (words.size(trial.peak_memory_bytes), ""),
     )
     return (
         f'<tr class="{state}"><td class="number">{number}</td><th scope="row">{escape(given)}'
@@ -204,10 +213,9 @@ def _under(value: float | None) -> str:
     return words.milliseconds(value) if value is not None else ""
 
 
-def _cell(label: str, value: str, under: str) -> str:
+def _cell(value: str, under: str) -> str:
     small = f"<small>{escape(under)}</small>" if under else ""
-    empty = ' class="none"' if value == words.NOTHING else ""
-    return f'<td data-label="{escape(label)}"{empty}>{escape(value)}{small}</td>'
+    return f"<td>{escape(value)}{small}</td>"
 
 
 def _recipes(report: Report) -> str:
@@ -239,14 +247,14 @@ def _how(report: Report) -> str:
     runs = f"{timed.runs} of each candidate, after " if timed else ""
     threads = f"{setting.thread_count} thread{'' if setting.thread_count == 1 else 's'}"
     facts = (
-        ("The choice", report.reason),
         ("Machine", f"{setting.device_id}: {setting.cpu or 'CPU unknown'}, {threads}"),
         ("Software", f"{setting.runtime_version}, Linux {setting.kernel}"),
         ("Conditions", setting.conditions or f"governor {setting.cpu_governor}"),
         ("Runs", f"{runs}{setting.warmup_runs} for warming up, one inference at a time"),
         ("Intervals", "Candidates are timed in turn, round after round, so that a change of the machine meets all of "
-         "them alike; speed is the ratio of medians. Quality is compared sample by sample with your model's answers. "
-         "Both intervals hold the true value with 95 % confidence."),
+         "them alike. Speed is the ratio of medians, its interval from drawing blocks of rounds again and again "
+         "(bootstrap); what reaches to within 2 % of 1 counts as a tie. Quality is compared sample by sample with your "
+         "model's answers. Both intervals hold the true value with 95 % confidence."),
         ("Evaluation data", _data(report.evaluation)),
         ("Calibration data", _data(report.calibration)),
         ("Preprocessing", " → ".join(map(_preprocess, report.preprocess)) or "none: samples go in as they are"),

@@ -43,7 +43,7 @@ def _hill_axis(rows: Sequence[tuple[Trial, Latency]], width: float) -> Axis:
 def _hill_row(
     report: Report, trial: Trial, latency: Latency, axis: Axis, y: float, height: float, width: float
 ) -> list[svg.Element]:
-    look, said = words.look(report, trial), words.name(report, trial)
+    look = words.look(report, trial)
     drawn = [line(axis.start, y, axis.start + axis.length, y, "grid")]
     if hill := _hill(trial.latency_histogram, axis, y, height):
         drawn.append(path(hill, "hill", look, closed=True))
@@ -53,8 +53,15 @@ def _hill_row(
     if not axis.holds(latency.p99):
         drawn.append(text(width, y - 4, f"p99 {words.milliseconds(latency.p99)} →", "soft", anchor="end"))
     if width < NARROW:
-        return [*drawn, text(0, y - height - 5, shortened(said, width), look, "name")]
-    return [*drawn, text(_GUTTER - 14, y, shortened(said, _GUTTER - 14), look, "name", anchor="end")]
+        return [*drawn, text(0, y - height - 5, _fitting(report, trial, width), look, "name")]
+    return [*drawn, text(_GUTTER - 14, y, _fitting(report, trial, _GUTTER - 14), look, "name", anchor="end")]
+
+
+def _fitting(report: Report, trial: Trial, width: float) -> str:
+    """The trial's name; one that is too long is cut, and its number in the table tells it from others cut alike."""
+    said = words.name(report, trial)
+    number = words.in_order(report).index(trial) + 1
+    return said if shortened(said, width) == said else f"{number} {shortened(said, width - 21)}"
 
 
 def _hill(quantiles: Sequence[float], axis: Axis, y: float, height: float) -> list[tuple[float, float]]:
@@ -123,9 +130,9 @@ def _loss_row(report: Report, trial: Trial, axis: Axis, y: float, width: float) 
     said = words.drop(report, value)
     narrow, base = width < NARROW, y - 6 if width < NARROW else y + 4
     name = (
-        text(0, base, shortened(trial.recipe, width - 70), state, "name")
+        text(0, base, _fitting(report, trial, width - 70), state, "name")
         if narrow
-        else text(_GUTTER - 14, base, shortened(trial.recipe, _GUTTER - 14), state, "name", anchor="end")
+        else text(_GUTTER - 14, base, _fitting(report, trial, _GUTTER - 14), state, "name", anchor="end")
     )
     y, half = (y + 6, 8.0) if narrow else (y, 13.0)
     drawn = [*_loss_field(report, axis, y, half), name, text(width, base, said, state, "figure", anchor="end")]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from edgeward.kit.errors import WrongInput
+from edgeward.measure.bench import verdict_of
 from edgeward.measure.quality import metric_named
 from edgeward.optimize.drawing import signed
 from edgeward.records.candidate import Report, Trial, Violation
@@ -50,7 +51,7 @@ def _faster(trial: Trial) -> str:
     if trial.speedup_p50 is None:
         return "the one to take here"
     interval = f" (95 % interval {ratio_interval(trial)})" if trial.speedup_ci else ""
-    if trial.speedup_ci and trial.speedup_ci[0] <= 1 <= trial.speedup_ci[1]:
+    if trial.speedup_ci and verdict_of(*trial.speedup_ci) == "tie":
         return f"as fast as your model here, within the noise: {trial.speedup_p50:.2f}×{interval}"
     return f"{trial.speedup_p50:.2f}× as fast as your model here{interval}"
 
@@ -68,14 +69,18 @@ def _answers(report: Report, trial: Trial) -> str:
     interval = f", 95 % interval {drop_interval(report, trial)}" if trial.quality_drop_ci else ""
     change = f"{drop_word(report)} {drop(report, trial.quality_drop)}{interval}, gate {gate(report)}"
     scores = f"{report.metric} {score(report, mine)} against {score(report, given)}"
-    return f", and answers {_how_well(trial)}: {scores} ({change})"
+    return f", and answers {_how_well(report, trial)}: {scores} ({change})"
 
 
-def _how_well(trial: Trial) -> str:
+def _how_well(report: Report, trial: Trial) -> str:
+    """No more than the interval allows: one that reaches over the gate has not proved "as well"."""
     low, high = trial.quality_drop_ci or (0.0, 0.0)
     if high < 0:
         return "better"
-    return "almost as well" if low > 0 else "as well"
+    if low > 0:
+        return "almost as well"
+    samples = report.evaluation.sample_count
+    return f"as well as {samples} samples can tell" if high > max(report.max_drop, 0.0) else "as well"
 
 
 def is_error(report: Report) -> bool:

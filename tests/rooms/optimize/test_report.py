@@ -83,7 +83,7 @@ REPORTS = {
     ),
     "leave it": leave_it(),
     "one trial": report(trials()[:1], chosen=trials()[0], reason="leave it as it is: nothing else was tried"),
-    "thirty trials": report(crowd()),
+    "thirty trials": report(crowd(), chosen=crowd()[1], reason="the fastest of 29 that kept top1 within 0.01"),
     "hopeless ones": report(hopeless()),
     "error metric": report(
         tuple(map(as_mse, trials())), metric="mse", chosen=as_mse(trials()[2]), baseline=as_mse(trials()[0])
@@ -159,6 +159,23 @@ def test_a_speed_that_may_be_noise_is_called_noise() -> None:
     assert "within the noise: 1.01× (95 % interval 0.99–1.03)" in summary_lines(report(tuple(tried)))[0]
 
 
+def test_a_speed_within_two_percent_is_a_tie_as_in_bench() -> None:
+    tried = [replace(t, speedup_p50=1.015, speedup_ci=(1.011, 1.019)) for t in trials()]
+    assert "as fast as your model here, within the noise" in summary_lines(report(tuple(tried)))[0]
+
+
+def test_an_interval_that_reaches_over_the_gate_does_not_claim_as_well() -> None:
+    tried = tuple(replace(t, quality_drop_ci=(-0.008, 0.012)) for t in trials())
+    assert "answers as well as 4000 samples can tell" in summary_lines(report(tried))[0]
+
+
+def test_the_reason_follows_the_verdict_once() -> None:
+    chosen, leave = REPORTS["usual"], REPORTS["leave it"]
+    for made in (chosen, leave):
+        told = re.sub(r"<svg.*?</svg>", "", to_html(made), flags=re.DOTALL).casefold()
+        assert told.count(made.reason.casefold()) == 1
+
+
 def test_a_loss_that_is_surely_there_is_not_called_as_well() -> None:
     tried = tuple(replace(t, quality_drop_ci=(0.001, 0.005)) for t in trials())
     assert "answers almost as well" in summary_lines(report(tried))[0]
@@ -180,6 +197,15 @@ def test_an_error_metric_speaks_of_a_relative_rise_in_percent() -> None:
     html = to_html(made)
     assert "lower is better" in html
     assert "relative rise of mse, %" in html
+
+
+def test_names_cut_short_are_told_apart_by_their_number_in_the_table() -> None:
+    html = to_html(REPORTS["thirty trials"])
+    drawings = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
+    cut = [[said for said in re.findall(r"<text[^>]*>([^<]*)</text>", drawing) if "…" in said] for drawing in drawings]
+    assert any(cut)
+    for names in cut:
+        assert len(set(names)) == len(names)
 
 
 def test_a_hopeless_candidate_does_not_flatten_the_others() -> None:

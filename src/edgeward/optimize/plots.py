@@ -117,7 +117,7 @@ def _limits(field: _Field, taken: list[Box]) -> list[svg.Element]:
         y, said = field.y.at(gate), f"gate {words.score(field.report, gate)}"
         at_y = y - 6 if words.is_error(field.report) else y + 15
         drawn += [line(frame.left, y, frame.right, y, "gate"), text(frame.left + 4, at_y, said, "gate-word")]
-        taken.append(label_box(frame.left + 4, at_y, said, "start"))
+        taken += [label_box(frame.left + 4, at_y, said, "start"), Box(frame.left, y - 1, frame.right, y + 1)]
     budget = field.report.budget.latency_p50_ms
     if budget is not None and field.x.holds(budget):
         x, said = field.x.at(budget), f"budget {words.milliseconds(budget)}"
@@ -127,7 +127,7 @@ def _limits(field: _Field, taken: list[Box]) -> list[svg.Element]:
             line(x, frame.top - 8, x, frame.bottom, "gate"),
             text(at_x, frame.bottom - 7, said, "gate-word", anchor=anchor),
         ]
-        taken.append(label_box(at_x, frame.bottom - 7, said, anchor))
+        taken += [label_box(at_x, frame.bottom - 7, said, anchor), Box(x - 1, frame.top - 8, x + 1, frame.bottom)]
     return drawn
 
 

@@ -51,9 +51,14 @@ def _head(report: Report) -> str:
     return (
         f"<header><p>Edgeward optimize · {escape(report.target)} · {report.taken_at:%Y-%m-%d %H:%M %Z}</p>"
         f"<h1>{escape(report.model)}</h1></header>"
-        f'<p class="verdict">{escape(sentence)}</p>{_reason(report, sentence)}'
+        f'<p class="verdict">{_unbroken(sentence)}</p>{_reason(report, sentence)}'
         + (f'<ul class="notes">{listed}</ul>' if listed else "")
     )
+
+
+def _unbroken(said: str) -> str:
+    """Escaped, with every percent sign kept on the line of its number."""
+    return escape(said).replace(" %", "&nbsp;%")
 
 
 def _reason(report: Report, sentence: str) -> str:
@@ -112,7 +117,7 @@ def _tile(tile: _Tile, *, same: bool) -> str:
     was = "as given" if same else f"was {tile.before}" + (f" · {tile.remark}" if tile.remark else "")
     return (
         f'<div><dt>{escape(tile.label)}</dt><dd class="now">{escape(tile.after)}</dd>'
-        f'<dd class="was">{escape(was)}</dd></div>'
+        f'<dd class="was">{_unbroken(was)}</dd></div>'
     )
 
 

@@ -233,6 +233,18 @@ def test_no_two_labels_of_the_plot_share_their_place() -> None:
             assert not any(left < r and le < right and abs(y - other) < 11 for le, r, other in boxes[index + 1 :])
 
 
+def test_no_label_lies_across_the_gate() -> None:
+    for made in (REPORTS["error metric"], report(hopeless()), report(crowd())):
+        drawings = re.findall(r"<svg.*?</svg>", to_html(made), re.DOTALL)
+        wide = ElementTree.fromstring(next(d for d in drawings if "Latency and quality" in d))
+        lines = wide.iter("{http://www.w3.org/2000/svg}line")
+        gate = next(float(e.get("y1", 0)) for e in lines if e.get("class") == "gate" and e.get("y1") == e.get("y2"))
+        labels = [e for e in wide.iter("{http://www.w3.org/2000/svg}text") if "label" in e.get("class", "").split()]
+        assert labels
+        for label in labels:
+            assert not float(label.get("y", 0)) - 9 < gate < float(label.get("y", 0)) + 2
+
+
 def test_the_table_names_its_columns_and_rows_for_a_screen_reader() -> None:
     html = to_html(report())
     assert html.count('scope="row"') == len(trials())

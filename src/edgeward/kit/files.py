@@ -86,7 +86,7 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to fill beside `folder`; it takes that name when the block ends well, and vanishes when not.
 
     What other runs left unfinished (a kill -9, a power cut) is removed first, unless its run still lives.
-    Raises WrongInput when `folder` exists, is not empty and may not be overwritten.
+    Raises WrongInput when `folder` exists, is not empty and may not be overwritten, at the start or at the end.
     """
     import shutil
     import tempfile
@@ -107,6 +107,7 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         work.chmod(0o755)
         yield work
         _sync_tree(work)
+        check_output_folder(folder, overwrite=overwrite)  # another run may have taken the name meanwhile
         _take_name(work, folder)
     except BaseException as error:
         shutil.rmtree(work, ignore_errors=True)

@@ -36,11 +36,11 @@ def _fit_image(spec: TensorSpec, shape: tuple[int, ...], scaling: Normalize | No
         if shape[:2] != (height, width):
             steps.append(Resize(height=height, width=width))
     else:
+        placed = (shape[2], *shape[:2]) if planes_first else shape
+        fixed = [dim if isinstance(dim, int) else size for dim, size in zip(spec.shape, placed, strict=False)]
         raise WrongInput(
             f"input {spec.name!r} is free in height or width ({'x'.join(map(str, spec.shape))}), and must be fixed",
-            hint=f"--shape {spec.name}=1x3x{shape[0]}x{shape[1]}"
-            if planes_first
-            else f"--shape {spec.name}=1x{shape[0]}x{shape[1]}x3",
+            hint=f"--shape {spec.name}={'x'.join(map(str, (1, *fixed)))}",
         )
     if scaling is not None:
         steps.append(scaling)

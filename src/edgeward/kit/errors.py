@@ -64,6 +64,8 @@ def from_os_error(error: OSError) -> EdgewardError:
             return WrongInput(f"{place}: is a folder, wanted a file")
         case errno.ENOTDIR:
             return WrongInput(f"{place}: a part of this path is a file, wanted a folder")
+        case errno.EEXIST:
+            return WrongInput(f"{place}: exists already, and stands in the way")
         case errno.EADDRINUSE:
             return Failed(f"{place}: the address is already in use", hint="choose another with --port")
         case errno.EMFILE | errno.ENFILE:

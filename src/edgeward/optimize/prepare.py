@@ -1,5 +1,6 @@
 """Order → task: the model, the data and the steps between them, checked before any work is done."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,8 @@ class Task(NamedTuple):
 
 def prepare(order: Order) -> Task:
     """Reads everything once. Raises WrongInput or Unsupported, in one sentence, for whatever cannot work."""
+    if not math.isfinite(order.max_drop):
+        raise WrongInput(f"--max-drop: wanted a finite number, got {order.max_drop}", hint="--max-drop 0.01")
     model = read_model(order.model)
     if order.shapes:
         model = fix_shapes(model, order.shapes)

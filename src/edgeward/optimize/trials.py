@@ -1,5 +1,8 @@
 """One recipe → one trial: the passes applied, the model run, its quality and its cost alone measured."""
 
+import errno
+import os
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +12,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, runtimes
-from edgeward.kit import codec
+from edgeward.kit import codec, files
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure import bench
 from edgeward.measure.evaluate import answers, chosen_metric
@@ -23,6 +26,8 @@ from edgeward.records.candidate import Recipe, Trial
 from edgeward.records.model import Preprocess
 
 _FEED_SAMPLES = 8
+_QUANTISER_COPIES = 4
+"""ONNX Runtime's quantiser keeps about so many copies of a model in the folder for temporary files."""
 
 
 class Candidate(NamedTuple):
@@ -72,7 +77,17 @@ def made(task: Task, recipe: Recipe, judge: Judge, threads: int, folder: Path) -
     except EdgewardError as error:
         return failed(recipe, error.message, tuple(notes))
     except Exception as error:  # noqa: BLE001 - a third-party quantiser on a model nobody has seen is one failed trial
+        _check_space(error, task.model_bytes)
         return failed(recipe, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", tuple(notes))
+
+
+def _check_space(error: Exception, model_bytes: bytes) -> None:
+    """Raises OSError where a full disk is the cause; the quantiser's own files, cut short, make it say other things."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    place = Path(tempfile.gettempdir())
+    if files.free_bytes(place) < _QUANTISER_COPIES * len(model_bytes):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
 
 
 def failed(recipe: Recipe, reason: str, notes: tuple[str, ...] = ()) -> Trial:

@@ -1,13 +1,13 @@
 """What a runtime promises: to load a model from bytes and run it on batched tensors."""
 
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from edgeward.infer.tensors import Tensors
 from edgeward.records.model import TensorSpec
 
-Tensors = Mapping[str, NDArray[Any]]
+__all__ = ["Runtime", "Session", "Tensors"]
 
 
 class Session(Protocol):

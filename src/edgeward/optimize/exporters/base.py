@@ -1,0 +1,21 @@
+"""What an exporter promises: a model's bytes in another format, with the same answers."""
+
+from typing import NamedTuple, Protocol
+
+import onnx
+
+
+class Exported(NamedTuple):
+    """The model file, and notes for the report."""
+
+    data: bytes
+    notes: tuple[str, ...] = ()
+
+
+class Exporter(Protocol):
+    """Writes a model in one format. The graph may hold QuantizeLinear/DequantizeLinear pairs: they become the
+    format's own quantised tensors."""
+
+    def export(self, model: onnx.ModelProto) -> Exported:
+        """Never changes `model`. Raises Unsupported, naming the operator, for what the format cannot say."""
+        ...

@@ -1,0 +1,311 @@
+"""Operators that move, cut, join, pool or resize values."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from ai_edge_litert import schema_py_generated as schema
+
+from edgeward.kit.errors import Unsupported
+from edgeward.optimize.exporters.litert.conversion import Conversion, Handler
+from edgeward.optimize.exporters.litert.graph import attribute
+from edgeward.optimize.exporters.litert.pointwise import compute
+from edgeward.optimize.exporters.litert.values import CHANNELS_LAST, Value, plain
+from edgeward.optimize.exporters.litert.weighted import channels_last, pad, padded, window_of, without_row
+
+_REDUCTIONS = {
+    "ReduceMean": "MEAN", "ReduceSum": "SUM", "ReduceMax": "REDUCE_MAX", "ReduceMin": "REDUCE_MIN",
+    "ReduceProd": "REDUCE_PROD",
+}  # fmt: skip
+_LOWEST = -3.4e38
+
+
+def transpose(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """No operator: only the names of the axes change."""
+    source = conversion.value(node.input[0])
+    moves = list(attribute(node, "perm", range(len(source.shape))[::-1]))
+    if source.constant is not None:
+        conversion.tell(node.output[0], conversion.values.constant(np.transpose(source.constant, moves)))
+        return
+    shape = tuple(source.shape[axis] for axis in moves)
+    order = tuple(moves.index(axis) for axis in source.order)
+    conversion.tell(node.output[0], source._replace(shape=shape, order=order))
+
+
+def reshape(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """Reshape, Flatten, Squeeze, Unsqueeze: the same elements in ONNX's order under another shape."""
+    source, shape = conversion.value(node.input[0]), conversion.shape(node.output[0])
+    if source.constant is not None:
+        value = conversion.values.floating(source).held
+        conversion.tell(node.output[0], conversion.values.constant(value.reshape(shape)))
+        return
+    conversion.tell(node.output[0], in_shape(conversion, source, shape))
+
+
+def in_shape(conversion: Conversion, source: Value, shape: tuple[int, ...]) -> Value:
+    moved = [axis for axis in source.order if source.shape[axis] != 1]
+    if moved != sorted(moved):
+        source = conversion.values.ordered(source, plain(len(source.shape)))
+    return conversion.values.reshaped(source, shape, plain(len(shape)))
+
+
+def concat(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """In int8 where the result is: every part takes the scale of the whole."""
+    values, shape = conversion.values, conversion.shape(node.output[0])
+    ending = conversion.ending(node.output[0], fuse=False)
+    parts = [conversion.value(name) for name in node.input]
+    whole = ending.quantisation
+    if whole is not None and all(part.is_quantised for part in parts):
+        parts = [values.quantised(part, whole) for part in parts]
+    else:
+        parts, whole = [values.floating(part) for part in parts], None
+    order = next((part.order for part in parts if part.constant is None), plain(len(shape)))
+    parts = [values.ordered(part, order) for part in parts]
+    result = values.new(shape, order, parts[0].dtype, whole)
+    options = schema.ConcatenationOptionsT()
+    options.axis = order.index(attribute(node, "axis") % len(shape))
+    conversion.flat.operator("CONCATENATION", [values.index(part) for part in parts], [result.tensor], options)
+    if ending.quantisation is not None:
+        result = values.quantised(result, ending.quantisation)
+    conversion.finish(ending, result)
+
+
+def split(conversion: Conversion, node: onnx.NodeProto) -> None:
+    source = conversion.value(node.input[0])
+    axis = attribute(node, "axis", 0) % len(source.shape)
+    begin = [0] * len(source.shape)
+    for name in node.output:
+        shape = conversion.shape(name)
+        conversion.tell(name, _sliced(conversion, source, list(begin), shape))
+        begin[axis] += shape[axis]
+
+
+def _sliced(conversion: Conversion, source: Value, begin: list[int], shape: tuple[int, ...]) -> Value:
+    result = conversion.values.new(shape, source.order, source.dtype, source.quantisation)
+    start = conversion.flat.constant(np.array([begin[axis] for axis in source.order], np.int32))
+    size = conversion.flat.constant(np.array(result.stored, np.int32))
+    tensors = [conversion.values.index(source), start, size]
+    conversion.flat.operator("SLICE", tensors, [result.tensor], schema.SliceOptionsT())
+    return result
+
+
+def slice_(conversion: Conversion, node: onnx.NodeProto) -> None:
+    source, shape = conversion.value(node.input[0]), conversion.shape(node.output[0])
+    given = [_integers(conversion, node, place, name) for place, name in enumerate(("", "starts", "ends"))][1:]
+    starts, ends = given
+    if starts is None or ends is None:
+        raise Unsupported("LiteRT: a Slice whose bounds are computed while the model runs")
+    axes = _integers(conversion, node, 3, "axes") or list(range(len(starts)))
+    steps = _integers(conversion, node, 4, "steps") or [1] * len(starts)
+    begin, stride = [0] * len(source.shape), [1] * len(source.shape)
+    for start, axis, step in zip(starts, axes, steps, strict=True):
+        size = source.shape[axis]
+        if step < 0:
+            raise Unsupported("LiteRT: a Slice that runs backwards")
+        begin[axis], stride[axis] = max(0, min(start + size if start < 0 else start, size)), step
+    if source.constant is not None:
+        cut = tuple(slice(b, b + n * s, s) for b, n, s in zip(begin, shape, stride, strict=True))
+        conversion.tell(node.output[0], conversion.values.constant(np.ascontiguousarray(source.constant[cut])))
+        return
+    if all(step == 1 for step in stride):
+        conversion.tell(node.output[0], _sliced(conversion, source, begin, shape))
+        return
+    conversion.tell(node.output[0], _strided(conversion, source, begin, stride, shape))
+
+
+def _strided(
+    conversion: Conversion, source: Value, begin: list[int], stride: list[int], shape: tuple[int, ...]
+) -> Value:
+    result = conversion.values.new(shape, source.order, source.dtype, source.quantisation)
+    end = [first + (count - 1) * step + 1 for first, count, step in zip(begin, shape, stride, strict=True)]
+    bounds = [
+        conversion.flat.constant(np.array([numbers[axis] for axis in source.order], np.int32))
+        for numbers in (begin, end, stride)
+    ]
+    tensors = [conversion.values.index(source), *bounds]
+    conversion.flat.operator("STRIDED_SLICE", tensors, [result.tensor], schema.StridedSliceOptionsT())
+    return result
+
+
+def _integers(conversion: Conversion, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
+    """A list of numbers that is an input in new opsets and an attribute in old ones."""
+    if attribute(node, name) is not None:
+        return [int(number) for number in attribute(node, name)]
+    if len(node.input) <= place or not node.input[place]:
+        return None
+    found = conversion.value(node.input[place]).constant
+    return None if found is None else [int(number) for number in np.ravel(found)]
+
+
+def gather(conversion: Conversion, node: onnx.NodeProto) -> None:
+    source, index = conversion.value(node.input[0]), conversion.value(node.input[1])
+    if source.constant is not None and index.constant is not None:
+        found = np.take(source.constant, index.constant, axis=attribute(node, "axis", 0))
+        conversion.tell(node.output[0], conversion.values.constant(np.asarray(found)))
+        return
+    source = conversion.values.ordered(source, plain(len(source.shape)))
+    axis, shape = attribute(node, "axis", 0) % len(source.shape), conversion.shape(node.output[0])
+    if index.constant is not None:
+        positions = np.where(index.constant < 0, index.constant + source.shape[axis], index.constant)
+        index = conversion.values.constant(positions.astype(np.int32))
+    options = schema.GatherOptionsT()
+    options.axis = axis
+    result = conversion.values.new(shape, plain(len(shape)), source.dtype, source.quantisation)
+    tensors = [conversion.values.index(source), conversion.values.index(index)]
+    conversion.flat.operator("GATHER", tensors, [result.tensor], options)
+    conversion.tell(node.output[0], result)
+
+
+def pad_(conversion: Conversion, node: onnx.NodeProto) -> None:
+    pads = _integers(conversion, node, 1, "pads")
+    if pads is None or attribute(node, "mode", "constant") != "constant" or (len(node.input) > 3 and node.input[3]):
+        raise Unsupported("LiteRT: a Pad that is not by constant amounts with a constant value")
+    filler = attribute(node, "value", 0.0)
+    if len(node.input) > 2 and node.input[2]:
+        found = conversion.constant(node.input[2])
+        filler = 0.0 if found is None else float(found.reshape(()))
+    source = conversion.value(node.input[0])
+    rank = len(source.shape)
+    stored = [(pads[axis], pads[axis + rank]) for axis in source.order]
+    if any(amount < 0 for pair in stored for amount in pair):
+        raise Unsupported("LiteRT: a Pad by a negative amount")
+    conversion.tell(node.output[0], pad(conversion, source, stored, filler))
+
+
+def pool(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """MaxPool and AveragePool; int8 keeps its scale."""
+    source = conversion.value(node.input[0])
+    rank = len(source.shape)
+    window = window_of(node, tuple(attribute(node, "kernel_shape")), source.shape[2:])
+    if any(step != 1 for step in window.dilations) or attribute(node, "ceil_mode", 0) or len(node.output) > 1:
+        raise Unsupported(f"LiteRT: a {node.op_type} with dilations, ceil_mode or indices")
+    source = channels_last(conversion, source)
+    is_max = node.op_type == "MaxPool"
+    source, padding = padded(conversion, source, window, _LOWEST if is_max else 0.0)
+    counts_pads = bool(attribute(node, "count_include_pad", 0))
+    if not is_max and any(window.pads) and counts_pads != (padding == schema.Padding.VALID):
+        raise Unsupported("LiteRT: an AveragePool whose padding is counted in another way")
+    options = schema.Pool2DOptionsT()
+    options.padding = padding
+    (options.filterHeight, options.filterWidth), (options.strideH, options.strideW) = window.kernel, window.strides
+    shape = conversion.shape(node.output[0])
+    shape = shape if rank == 4 else (shape[0], shape[1], 1, shape[2])
+    result = conversion.values.new(shape, CHANNELS_LAST, source.dtype, source.quantisation)
+    name = "MAX_POOL_2D" if is_max else "AVERAGE_POOL_2D"
+    conversion.flat.operator(name, [conversion.values.index(source)], [result.tensor], options)
+    conversion.tell(node.output[0], without_row(conversion, result, rank))
+
+
+def global_pool(conversion: Conversion, node: onnx.NodeProto) -> None:
+    source = conversion.value(node.input[0])
+    axes = list(range(2, len(source.shape)))
+    name = "MEAN" if node.op_type == "GlobalAveragePool" else "REDUCE_MAX"
+    _reduced(conversion, node.output[0], name, source, axes, keep=True)
+
+
+def reduce(conversion: Conversion, node: onnx.NodeProto) -> None:
+    source = conversion.value(node.input[0])
+    axes = _integers(conversion, node, 1, "axes")
+    if axes is None and attribute(node, "noop_with_empty_axes", 0):
+        conversion.tell(node.output[0], source)
+        return
+    places = [axis % len(source.shape) for axis in (axes if axes is not None else range(len(source.shape)))]
+    keep = bool(attribute(node, "keepdims", 1))
+    _reduced(conversion, node.output[0], _REDUCTIONS[node.op_type], source, places, keep=keep)
+
+
+def _reduced(conversion: Conversion, output: str, name: str, source: Value, axes: list[int], *, keep: bool) -> None:
+    """A mean in int8 where its result is; everything else in float."""
+    ending = conversion.ending(output, fuse=False)
+    is_int8 = name == "MEAN" and source.is_quantised and ending.quantisation is not None
+    if not is_int8:
+        source = conversion.values.floating(source)
+    left = [axis for axis in source.order if keep or axis not in axes]
+    kept = [axis for axis in range(len(source.shape)) if keep or axis not in axes]
+    order = tuple(kept.index(axis) for axis in left)
+    shape = tuple(1 if axis in axes else source.shape[axis] for axis in kept)
+    result = conversion.values.new(shape, order, source.dtype, ending.quantisation if is_int8 else None)
+    options = schema.ReducerOptionsT()
+    options.keepDims = keep
+    places = conversion.flat.constant(np.array(sorted(source.order.index(axis) for axis in axes), np.int32))
+    conversion.flat.operator(name, [conversion.values.index(source), places], [result.tensor], options)
+    if ending.quantisation is not None:
+        result = conversion.values.quantised(result, ending.quantisation)
+    conversion.finish(ending, result)
+
+
+def softmax(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """In float, over the axis that is stored last."""
+    source = conversion.values.floating(conversion.value(node.input[0]))
+    rank = len(source.shape)
+    axis = attribute(node, "axis", -1) % rank
+    if source.order[-1] != axis:
+        source = conversion.values.ordered(source, (*(place for place in plain(rank) if place != axis), axis))
+    result = conversion.values.new(source.shape, source.order, "float32")
+    name, options = "LOG_SOFTMAX", schema.LogSoftmaxOptionsT()
+    if node.op_type == "Softmax":
+        name, options = "SOFTMAX", schema.SoftmaxOptionsT()
+        options.beta = 1.0
+    conversion.flat.operator(name, [conversion.values.index(source)], [result.tensor], options)
+    conversion.tell(node.output[0], result)
+
+
+def resize(conversion: Conversion, node: onnx.NodeProto) -> None:
+    source, shape = conversion.value(node.input[0]), conversion.shape(node.output[0])
+    mode = attribute(node, "mode", "nearest")
+    usual = "half_pixel" if node.op_type == "Resize" else "asymmetric"
+    place = attribute(node, "coordinate_transformation_mode", usual)
+    if len(shape) != 4 or shape[:2] != source.shape[:2] or mode not in ("nearest", "linear"):
+        raise Unsupported("LiteRT: a Resize that is not of height and width, nearest or linear")
+    if place not in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"):
+        raise Unsupported(f"LiteRT: a Resize by {place}")
+    whole = all(new % old == 0 for new, old in zip(shape[2:], source.shape[2:], strict=True))
+    rounding = attribute(node, "nearest_mode", "round_prefer_floor")
+    if mode == "nearest" and not (whole and (place != "asymmetric" or rounding == "floor")):
+        raise Unsupported("LiteRT: a nearest Resize that is not by whole factors")
+    source = conversion.values.ordered(source, CHANNELS_LAST)
+    linear = mode == "linear"
+    options: Any = schema.ResizeBilinearOptionsT() if linear else schema.ResizeNearestNeighborOptionsT()
+    options.alignCorners = linear and place == "align_corners"
+    options.halfPixelCenters = place in ("half_pixel", "pytorch_half_pixel")
+    result = conversion.values.new(shape, CHANNELS_LAST, source.dtype, source.quantisation)
+    size = conversion.flat.constant(np.array(shape[2:], np.int32))
+    name = "RESIZE_BILINEAR" if linear else "RESIZE_NEAREST_NEIGHBOR"
+    conversion.flat.operator(name, [conversion.values.index(source), size], [result.tensor], options)
+    conversion.tell(node.output[0], result)
+
+
+def depth_to_space(conversion: Conversion, node: onnx.NodeProto) -> None:
+    if attribute(node, "mode", "DCR") != "DCR":
+        raise Unsupported("LiteRT: a DepthToSpace in column-row order")
+    source = conversion.values.ordered(conversion.value(node.input[0]), CHANNELS_LAST)
+    result = conversion.values.new(conversion.shape(node.output[0]), CHANNELS_LAST, source.dtype, source.quantisation)
+    options = schema.DepthToSpaceOptionsT()
+    options.blockSize = attribute(node, "blocksize")
+    conversion.flat.operator("DEPTH_TO_SPACE", [conversion.values.index(source)], [result.tensor], options)
+    conversion.tell(node.output[0], result)
+
+
+def expand(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """By adding zeros of the wanted shape: XNNPACK broadcasts additions."""
+    source, shape = conversion.value(node.input[0]), conversion.shape(node.output[0])
+    zeros = conversion.values.constant(np.zeros(shape, np.float32))
+    conversion.tell(node.output[0], compute(conversion, "ADD", [source, zeros], shape))
+
+
+HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(_REDUCTIONS, reduce),
+    **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
+    **dict.fromkeys(("MaxPool", "AveragePool"), pool),
+    **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), global_pool),
+    **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
+    **dict.fromkeys(("Resize", "Upsample"), resize),
+    "Concat": concat,
+    "DepthToSpace": depth_to_space,
+    "Expand": expand,
+    "Gather": gather,
+    "Pad": pad_,
+    "Slice": slice_,
+    "Split": split,
+    "Transpose": transpose,
+}

@@ -1,0 +1,108 @@
+"""An ONNX graph as the exporter reads it: fixed shapes for one sample, constants as arrays, users by name."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, shape_inference
+
+from edgeward.kit.errors import Unsupported
+
+
+class Graph(NamedTuple):
+    """`shapes` are of one sample with its batch axis of 1; `users` are the nodes that read a value."""
+
+    nodes: tuple[onnx.NodeProto, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dtypes: Mapping[str, str]
+    shapes: Mapping[str, tuple[int, ...]]
+    constants: Mapping[str, NDArray[Any]]
+    users: Mapping[str, tuple[onnx.NodeProto, ...]]
+
+    def sole_user(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads `name`, None where several do or it leaves the graph."""
+        users = self.users.get(name, ())
+        return users[0] if len(users) == 1 and name not in self.outputs else None
+
+
+def read(model: onnx.ModelProto) -> Graph:
+    """Raises Unsupported where a shape stays unknown."""
+    fixed = _inferred(_one_sample(model))
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in fixed.graph.initializer}
+    nodes = []
+    for node in fixed.graph.node:
+        if node.op_type == "Constant":
+            value = next((a.t for a in node.attribute if a.name == "value"), None)
+            if value is None:
+                raise Unsupported(f"LiteRT: the constant {node.output[0]!r} has no tensor value")
+            constants[node.output[0]] = numpy_helper.to_array(value)
+        else:
+            nodes.append(node)
+    shapes, dtypes = _stated(fixed)
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in nodes:
+        for name in dict.fromkeys(node.input):
+            users.setdefault(name, []).append(node)
+    inputs = tuple(node.name for node in fixed.graph.input if node.name not in constants)
+    return Graph(
+        tuple(nodes), inputs, tuple(node.name for node in fixed.graph.output), dtypes, shapes, constants,
+        {name: tuple(found) for name, found in users.items()},
+    )  # fmt: skip
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
+    """An attribute's value; bytes come as text."""
+    found = next((entry for entry in node.attribute if entry.name == name), None)
+    value = default if found is None else helper.get_attribute_value(found)
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _one_sample(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    constants = {tensor.name for tensor in copy.graph.initializer}
+    for node in copy.graph.input:
+        if node.name in constants:
+            continue
+        for index, dim in enumerate(node.type.tensor_type.shape.dim):
+            if dim.HasField("dim_value") and dim.dim_value > 0:
+                continue
+            if index > 0:
+                raise Unsupported(
+                    f"LiteRT wants fixed shapes; input {node.name!r} has a free dimension at place {index}",
+                    hint=f"--shape {node.name}=…",
+                )
+            dim.dim_value = 1
+    del copy.graph.value_info[:]
+    for node in copy.graph.output:
+        node.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With every shape; where they hang on computed values, the constant ones are folded first."""
+    if any(node.op_type in ("Shape", "ConstantOfShape", "Range", "Size") for node in model.graph.node):
+        import onnxslim
+
+        model = onnxslim.slim(model)
+    try:
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except shape_inference.InferenceError as error:
+        raise Unsupported(f"LiteRT: shapes cannot be inferred: {' '.join(str(error).split())[:150]}") from error
+
+
+def _stated(model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    dtypes: dict[str, str] = {}
+    for node in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
+        dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in node.type.tensor_type.shape.dim]
+        dtypes[node.name] = np.dtype(helper.tensor_dtype_to_np_dtype(node.type.tensor_type.elem_type)).name
+        if node.type.tensor_type.HasField("shape") and -1 not in dims:
+            shapes[node.name] = tuple(dims)
+    for tensor in model.graph.initializer:
+        shapes[tensor.name] = tuple(tensor.dims)
+        dtypes[tensor.name] = np.dtype(helper.tensor_dtype_to_np_dtype(tensor.data_type)).name
+    return shapes, dtypes

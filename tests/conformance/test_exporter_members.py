@@ -1,0 +1,95 @@
+"""One suite over every exporter: the file it writes answers as the ONNX model does, operator by operator."""
+
+import numpy as np
+import onnx
+import pytest
+
+from edgeward.infer import runtimes
+from edgeward.kit.errors import Unsupported
+from edgeward.optimize import exporters
+
+CHAINS = {
+    "conv": "y = Conv<pads=[1,1,1,1]>(x, w)",
+    "conv-stride-unequal-pads": "y = Conv<strides=[2,2], pads=[0,0,1,1]>(x, w)",
+    "conv-same-upper": 'y = Conv<auto_pad="SAME_UPPER", strides=[2,2]>(x, w)',
+    "conv-dilated": "y = Conv<dilations=[2,2]>(x, w)",
+    "conv-bias-relu": "c = Conv<pads=[1,1,1,1]>(x, w, b) y = Relu(c)",
+    "conv-relu6": "c = Conv<pads=[1,1,1,1]>(x, w, b) y = Clip(c, zero, six)",
+    "conv-used-twice": "c = Conv<pads=[1,1,1,1]>(x, w, b) r = Relu(c) y = Add(c, r)",
+    "depthwise": "y = Conv<pads=[1,1,1,1], group=4>(x, dw)",
+    "transposed-conv": "y = ConvTranspose<strides=[2,2]>(x, tw)",
+    "residual": "c = Conv<pads=[1,1,1,1]>(x, sw) s = Add(c, x) y = Relu(s)",
+    "maxpool": "y = MaxPool<kernel_shape=[2,2], strides=[2,2]>(x)",
+    "maxpool-padded": "y = MaxPool<kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)",
+    "averagepool": "y = AveragePool<kernel_shape=[2,2], strides=[2,2]>(x)",
+    "globalpool-flatten-gemm": "g = GlobalAveragePool(x) f = Flatten(g) y = Gemm<transB=1>(f, gw, b)",
+    "flatten-of-planes": "f = Flatten(x) y = Relu(f)",
+    "batchnorm": "y = BatchNormalization(x, four, four, four, four)",
+    "sigmoid-mul": "s = Sigmoid(x) y = Mul(x, s)",
+    "hardswish": "y = HardSwish(x)",
+    "softmax-of-channels": "y = Softmax<axis=1>(x)",
+    "reduce-mean": "y = ReduceMean<axes=[2,3], keepdims=0>(x)",
+    "concat-channels": "r = Relu(x) y = Concat<axis=1>(x, r)",
+    "transpose": "t = Transpose<perm=[0,2,3,1]>(x) y = Relu(t)",
+    "there-and-back": "t = Transpose<perm=[0,2,3,1]>(x) r = Relu(t) u = Transpose<perm=[0,3,1,2]>(r) y = Conv(u, w)",
+    "channel-scale": "y = Mul(x, perchannel)",
+    "matmul-of-rows": "t = Transpose<perm=[0,2,3,1]>(x) y = MatMul(t, mw)",
+    "pad-relu": "p = Pad(x, pads) y = Relu(p)",
+    "gelu-by-hand": "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)",
+    "subtract-square-root": "s = Sub(x, one) q = Mul(s, s) a = Add(q, one) y = Sqrt(a)",
+    "leaky": "y = LeakyRelu<alpha=0.1>(x)",
+}
+
+
+def _constants() -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(3)
+    normal = lambda *shape: generator.normal(size=shape).astype(np.float32)  # noqa: E731
+    return {
+        "w": normal(6, 4, 3, 3), "dw": normal(4, 1, 3, 3), "tw": normal(4, 5, 2, 2), "sw": normal(4, 4, 3, 3),
+        "b": normal(6), "gw": normal(6, 4), "mw": normal(4, 7), "four": np.float32([0.5, 1, 1.5, 2]),
+        "perchannel": normal(1, 4, 1, 1), "pads": np.int64([0, 0, 1, 1, 0, 0, 2, 1]), "zero": np.float32(0),
+        "six": np.float32(6), "one": np.float32(1), "half": np.float32(0.5), "root2": np.float32(1.4142135),
+    }  # fmt: skip
+
+
+def _model(nodes: str) -> onnx.ModelProto:
+    text = f'<ir_version: 8, opset_import: ["": 17]> g (float[1,4,8,10] x) => (float y) {{ {nodes} }}'
+    model = onnx.parser.parse_model(text)
+    used = {name for node in model.graph.node for name in node.input}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(values, name) for name, values in _constants().items() if name in used
+    )
+    del model.graph.output[0].type.tensor_type.shape.dim[:]
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    return onnx.shape_inference.infer_shapes(model, data_prop=True)
+
+
+@pytest.fixture(params=exporters.names())
+def exporter(request: pytest.FixtureRequest) -> tuple[str, exporters.Exporter]:
+    try:
+        return request.param, exporters.load(request.param)
+    except Unsupported as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+
+
+def _runtime_for(form: str) -> runtimes.Runtime:
+    return next(found for name in ("onnxruntime", "litert") if form in (found := runtimes.load(name)).formats)
+
+
+@pytest.mark.parametrize("nodes", CHAINS.values(), ids=CHAINS.keys())
+def test_the_exported_model_answers_as_the_onnx_model(exporter, nodes):
+    form, writer = exporter
+    model = _model(nodes)
+    values = np.random.default_rng(0).normal(size=(1, 4, 8, 10)).astype(np.float32)
+    expected = runtimes.load("onnxruntime").load(model.SerializeToString(), threads=1).run({"x": values})
+    session = _runtime_for(form).load(writer.export(model).data, threads=1)
+    (got,) = session.run({"x": values})
+    assert got.shape == expected[0].shape
+    np.testing.assert_allclose(got, expected[0], rtol=2e-5, atol=2e-5)
+
+
+def test_an_exporter_leaves_the_model_as_it_is(exporter):
+    model = _model(CHAINS["conv-bias-relu"])
+    before = model.SerializeToString(deterministic=True)
+    exporter[1].export(model)
+    assert model.SerializeToString(deterministic=True) == before

@@ -36,6 +36,8 @@ CHAINS = {
     "matmul-of-rows": "t = Transpose<perm=[0,2,3,1]>(x) y = MatMul(t, mw)",
     "pad-relu": "p = Pad(x, pads) y = Relu(p)",
     "gelu-by-hand": "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(x, a) y = Mul(m, half)",
+    "gelu-half-first": "d = Div(x, root2) h = Mul(half, x) e = Erf(d) a = Add(one, e) y = Mul(h, a)",
+    "gelu-half-in-the-middle": "d = Div(x, root2) e = Erf(d) a = Add(e, one) m = Mul(a, half) y = Mul(x, m)",
     "subtract-square-root": "s = Sub(x, one) q = Mul(s, s) a = Add(q, one) y = Sqrt(a)",
     "leaky": "y = LeakyRelu<alpha=0.1>(x)",
 }

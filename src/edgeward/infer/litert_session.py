@@ -102,8 +102,8 @@ class LiteRtSession:
 def load(model: bytes, *, threads: int, tiles: bool) -> LiteRtSession:
     """A session on `threads` threads. `tiles`: XNNPACK may use AMX where the CPU has it.
 
-    Raises WrongInput for bytes that are no LiteRT model or for a second session that wants it the other way: a
-    process decides once. Raises Unsupported for operators that LiteRT does not have.
+    Raises WrongInput for bytes that are no LiteRT model; Unsupported for operators that LiteRT does not have, and for
+    a session that wants it the other way than the one before: a process decides once.
     """
     _decide(tiles)
     try:
@@ -143,7 +143,7 @@ def _decide(tiles: bool) -> None:
                 Interpreter(model_content=smoke_model(), num_threads=1).allocate_tensors()
             _tiles_decided = tiles
         elif _tiles_decided != tiles and cpu_has_tiles():
-            raise WrongInput("a process runs LiteRT with matrix tiles or without; the other one was loaded before")
+            raise Unsupported("a process runs LiteRT with matrix tiles or without; the other one was loaded before")
 
 
 class _SignalStack(ctypes.Structure):

@@ -1,10 +1,13 @@
-"""Runs a program with a limit and keeps the end of what it said."""
+"""Runs a program with a limit, to its end or line by line, and keeps the end of what it said."""
 
 import os
+import select
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from types import TracebackType
+from typing import IO, NamedTuple, Self
 
 from edgeward.kit.errors import Failed
 
@@ -19,9 +22,7 @@ class Finished(NamedTuple):
     @property
     def ending(self) -> str:
         """How it ended, for a person: "exit code 3" or "killed by SIGSEGV"."""
-        if self.code < 0:
-            return f"killed by {signal.Signals(-self.code).name}"
-        return f"exit code {self.code}"
+        return _ending(self.code)
 
 
 def run(
@@ -41,3 +42,58 @@ def run(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return Finished(process.returncode, output, complaint.decode(errors="replace")[-2000:].strip())
+
+
+class Partner:
+    """A program that answers each line on its standard input with one on its standard output."""
+
+    def __init__(self, command: Sequence[str]) -> None:
+        self._complaint = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the partner
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaint, start_new_session=True
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Ends the program."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.communicate()
+        self._complaint.close()
+
+    def ask(self, line: bytes, *, limit_s: float) -> bytes:
+        """Its answer to `line`. Raises Failed when it died or said nothing for `limit_s`."""
+        self.tell(line)
+        return self.hear(limit_s=limit_s)
+
+    def tell(self, line: bytes) -> None:
+        """Sends `line`; what went wrong is told by `hear`."""
+        try:
+            _pipe(self._process.stdin).write(line + b"\n")
+            _pipe(self._process.stdin).flush()
+        except BrokenPipeError:
+            return
+
+    def hear(self, *, limit_s: float) -> bytes:
+        """The next line it says. Raises Failed when it died or said nothing for `limit_s`."""
+        output = _pipe(self._process.stdout)
+        if not select.select([output], [], [], limit_s)[0]:
+            raise Failed(f"it said nothing for {limit_s:g} s")
+        line = output.readline()
+        if line.endswith(b"\n"):
+            return line
+        self._complaint.seek(0)
+        complaint = self._complaint.read().decode(errors="replace").strip().splitlines()
+        raise Failed(f"it died ({_ending(self._process.wait())}) {complaint[-1] if complaint else ''}".strip())
+
+
+def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
+    if pipe is None:
+        raise TypeError("this program was started without that pipe")
+    return pipe
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -2,8 +2,10 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from time import perf_counter
+from typing import Any, Literal, TypeVar
 
 import msgspec
 import numpy as np
@@ -11,11 +13,16 @@ from numpy.typing import NDArray
 
 from edgeward.kit import errors, process
 from edgeward.kit.errors import Failed
-from edgeward.measure.jobs import Contender, ErrorTold, Job, Race, RaceResult, Result, Solo, SoloResult
+from edgeward.kit.process import Partner
+from edgeward.measure.jobs import Contender, ErrorTold, Job, Ready, Result, Solo, SoloResult, Stable, Timed, Turn
 from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
-_RACE_PROCESSES = 3
+_Result = TypeVar("_Result", SoloResult, Ready, Timed)
+_RACE_GENERATIONS = 3
+_LOAD_LIMIT_S = 120
+_TURN_LIMIT_S = 120
+_WORKER = (sys.executable, "-m", "edgeward.measure.worker")
 _TIE_MARGIN = 0.02
 """The same model against itself differs by up to this, by where it lies in memory: no difference to speak of."""
 
@@ -31,10 +38,7 @@ def save_feeds(path: Path, samples: Sequence[Mapping[str, NDArray[Any]]]) -> Pat
 
 def measure_alone(contender: Contender, *, seconds: float = 0.2, limit_s: float = 120) -> SoloResult:
     """Load, first and steady inference and peak memory in a fresh process. Raises Failed when it crashes."""
-    result = _measured(Solo(contender, seconds), limit_s)
-    if not isinstance(result, SoloResult):
-        raise Failed("the measuring process gave another answer than it was asked for")
-    return result
+    return _answer(_measured(Solo(contender, seconds), limit_s), SoloResult)
 
 
 def race(
@@ -46,21 +50,58 @@ def race(
     max_rounds: int = 4000,
     warmup_rounds: int = 5,
     runs: int = 5,
-    limit_s: float = 600,
 ) -> list[NDArray[np.float64]]:
-    """Milliseconds of each contender, rounds × runs, taken in turn, in a few processes one after the other: where a
-    model comes to lie in memory is drawn anew in each."""
-    parts: list[list[NDArray[np.float64]]] = []
-    for process_index in range(_RACE_PROCESSES):
-        job = Race(
-            tuple(contenders), seconds / _RACE_PROCESSES, min_rounds // _RACE_PROCESSES + 1,
-            max_rounds // _RACE_PROCESSES + 1, warmup_rounds, runs, seed + process_index,
-        )  # fmt: skip
-        result = _measured(job, limit_s)
-        if not isinstance(result, RaceResult):
-            raise Failed("the measuring process gave another answer than it was asked for")
-        parts.append([np.array(times) for times in result.times_ms])
-    return [np.concatenate([part[index] for part in parts]) for index in range(len(contenders))]
+    """Milliseconds of each contender, rounds × runs, taken in turn.
+
+    Each runtime has a process of its own; in each round every contender has one turn, in a new random order. All is
+    done in a few generations of processes: where a model comes to lie in memory is drawn anew in each.
+    Raises Failed when a runtime dies.
+    """
+    parts: list[NDArray[np.float64]] = []
+    for generation in range(_RACE_GENERATIONS):
+        generator = np.random.default_rng((seed, generation))
+        with ExitStack() as stack:
+            calls = _stables(stack, contenders)
+            for index in range(warmup_rounds):
+                _one_round(calls, index, runs, generator)
+            start, rounds = perf_counter(), list[NDArray[np.float64]]()
+            while len(rounds) <= max_rounds // _RACE_GENERATIONS:
+                rounds.append(_one_round(calls, len(rounds), runs, generator))
+                late = perf_counter() - start > seconds / _RACE_GENERATIONS
+                if late and len(rounds) > min_rounds // _RACE_GENERATIONS:
+                    break
+        parts.append(np.stack(rounds, axis=1))
+    whole = np.concatenate(parts, axis=1)
+    return [whole[index] for index in range(len(contenders))]
+
+
+def _stables(stack: ExitStack, contenders: Sequence[Contender]) -> list[tuple[Partner, int]]:
+    """For each contender the process that holds it, and its place there."""
+    groups: dict[str, list[int]] = {}
+    for number, contender in enumerate(contenders):
+        groups.setdefault(contender.runtime, []).append(number)
+    calls: dict[int, tuple[Partner, int]] = {}
+    partners = []
+    for numbers in groups.values():
+        partner = stack.enter_context(Partner(_WORKER))
+        partner.tell(msgspec.json.encode(Stable(tuple(contenders[number] for number in numbers))))
+        partners.append(partner)
+        calls |= {number: (partner, place) for place, number in enumerate(numbers)}
+    for partner in partners:
+        _answer(partner.hear(limit_s=_LOAD_LIMIT_S), Ready)
+    return [calls[number] for number in range(len(contenders))]
+
+
+def _one_round(
+    calls: Sequence[tuple[Partner, int]], index: int, runs: int, generator: np.random.Generator
+) -> NDArray[np.float64]:
+    """Contenders × runs, in milliseconds."""
+    taken = np.empty((len(calls), runs))
+    for number in generator.permutation(len(calls)):
+        partner, place = calls[number]
+        line = partner.ask(msgspec.json.encode(Turn(place, index, runs)), limit_s=_TURN_LIMIT_S)
+        taken[number] = _answer(line, Timed).times_ns
+    return taken / 1e6
 
 
 def latency_of(times_ms: NDArray[np.float64]) -> Latency:
@@ -79,14 +120,19 @@ def verdict_of(low: float, high: float) -> Literal["faster", "slower", "tie"]:
     return "faster" if low > 1 + _TIE_MARGIN else "slower" if high < 1 - _TIE_MARGIN else "tie"
 
 
-def _measured(job: Job, limit_s: float) -> Result:
-    finished = process.run(
-        [sys.executable, "-m", "edgeward.measure.worker"], limit_s=limit_s, stdin=msgspec.json.encode(job)
-    )
+def _measured(job: Job, limit_s: float) -> bytes:
+    finished = process.run(_WORKER, limit_s=limit_s, stdin=msgspec.json.encode(job) + b"\n")
     if finished.code != 0:
         last_line = finished.complaint.splitlines()[-1] if finished.complaint else ""
         raise Failed(f"the runtime died while it was measured ({finished.ending}) {last_line}".strip())
-    result: Result = msgspec.json.decode(finished.output, type=Result)
+    return finished.output
+
+
+def _answer(line: bytes, wanted: type[_Result]) -> _Result:
+    """What a measuring process said. Raises the error that it told."""
+    result: Result = msgspec.json.decode(line, type=Result)
     if isinstance(result, ErrorTold):
         raise getattr(errors, result.kind)(result.message, hint=result.hint)
+    if not isinstance(result, wanted):
+        raise Failed("the measuring process gave another answer than it was asked for")
     return result

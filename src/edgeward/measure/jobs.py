@@ -19,16 +19,18 @@ class Solo(Struct, frozen=True, tag="solo"):
     seconds: float
 
 
-class Race(Struct, frozen=True, tag="race"):
-    """Time contenders in turn until `seconds` have passed and `min_rounds` are done, `runs` per round each."""
+class Stable(Struct, frozen=True, tag="stable"):
+    """Load these contenders, then time the one that each further line (a Turn) names."""
 
     contenders: tuple[Contender, ...]
-    seconds: float
-    min_rounds: int
-    max_rounds: int
-    warmup_rounds: int
+
+
+class Turn(Struct, frozen=True):
+    """One untimed run of a contender on one of its samples (counted round), then `runs` timed ones."""
+
+    contender: int
+    sample: int
     runs: int
-    seed: int
 
 
 class SoloResult(Struct, frozen=True, tag="alone"):
@@ -40,10 +42,14 @@ class SoloResult(Struct, frozen=True, tag="alone"):
     peak_memory_bytes: int
 
 
-class RaceResult(Struct, frozen=True, tag="raced"):
-    """Per contender, rounds × runs, in milliseconds."""
+class Ready(Struct, frozen=True, tag="ready"):
+    """The contenders are loaded."""
 
-    times_ms: list[list[list[float]]]
+
+class Timed(Struct, frozen=True, tag="timed"):
+    """The runs of one turn, in nanoseconds."""
+
+    times_ns: tuple[int, ...]
 
 
 class ErrorTold(Struct, frozen=True, tag="error"):
@@ -54,5 +60,5 @@ class ErrorTold(Struct, frozen=True, tag="error"):
     hint: str | None
 
 
-Job = Solo | Race
-Result = SoloResult | RaceResult | ErrorTold
+Job = Solo | Stable
+Result = SoloResult | Ready | Timed | ErrorTold

@@ -42,7 +42,7 @@ def measure(entries: Sequence[Entry], *, seconds: float, seed: int, clock: Clock
     contenders = [entry.contender for entry in entries]
     times = bench.race(
         contenders, seconds=seconds * len(entries), seed=seed,
-        min_rounds=_MIN_ROUNDS, limit_s=120 + 20 * seconds * len(entries), warmup_rounds=_WARMUP_ROUNDS, runs=_RUNS,
+        min_rounds=_MIN_ROUNDS, warmup_rounds=_WARMUP_ROUNDS, runs=_RUNS,
     )  # fmt: skip
     after = conditions()
     return [

@@ -1,14 +1,16 @@
-"""The process that measures: `python -m edgeward.measure.worker` takes a job on standard input and prints the answer.
+"""The process that measures: `python -m edgeward.measure.worker` takes a job, one line of JSON, and says the answer.
 
 Each measurement runs in a process of its own, so that a runtime that crashes or grows is one failed measurement,
 and so that load time, first inference and peak memory are those of a fresh process.
 """
 
 import gc
+import os
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from edgeward.infer import read_npz, runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError
-from edgeward.measure.jobs import Contender, ErrorTold, Job, Race, RaceResult, Result, Solo, SoloResult
+from edgeward.measure.jobs import Contender, ErrorTold, Job, Ready, Result, Solo, SoloResult, Stable, Timed, Turn
 from edgeward.measure.resources import peak_memory_bytes
 
 Feeds = dict[str, NDArray[Any]]
@@ -45,40 +47,26 @@ def alone(job: Solo) -> SoloResult:
     )
 
 
-def race(job: Race) -> RaceResult:
-    """All contenders in turn, in a new random order each round; per round one untimed run and `job.runs` timed ones.
+def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
+    """Ready, then the times of each turn.
 
-    The untimed run brings a contender's weights back into the caches that the one before it took.
+    Its untimed run brings a contender's weights back into the caches that the one before it took.
     """
     calls = [(_load(contender).run, _feeds(contender)) for contender in job.contenders]
-    generator = np.random.default_rng(job.seed)
-    rounds: list[NDArray[np.float64]] = []
     gc.collect()
     gc.disable()
-    for index in range(job.warmup_rounds):
-        _one_round(calls, index, job.runs, generator)
-    start = perf_counter_ns()
-    while len(rounds) < job.max_rounds:
-        rounds.append(_one_round(calls, len(rounds), job.runs, generator))
-        if perf_counter_ns() - start > job.seconds * 1e9 and len(rounds) >= job.min_rounds:
-            break
-    return RaceResult(times_ms=np.round(np.stack(rounds, axis=1), 6).tolist())
-
-
-def _one_round(
-    calls: list[tuple[Any, list[Feeds]]], index: int, runs: int, generator: np.random.Generator
-) -> NDArray[np.float64]:
-    """Contenders × runs, in milliseconds."""
-    taken = np.empty((len(calls), runs))
-    for number in generator.permutation(len(calls)):
-        run, samples = calls[number]
-        sample = samples[index % len(samples)]
+    yield Ready()
+    for line in turns:
+        turn: Turn = msgspec.json.decode(line, type=Turn)
+        run, samples = calls[turn.contender]
+        sample = samples[turn.sample % len(samples)]
         run(sample)
-        for turn in range(runs):
+        times = []
+        for _ in range(turn.runs):
             begin = perf_counter_ns()
             run(sample)
-            taken[number, turn] = perf_counter_ns() - begin
-    return taken / 1e6
+            times.append(perf_counter_ns() - begin)
+        yield Timed(tuple(times))
 
 
 def _load(contender: Contender) -> Session:
@@ -92,14 +80,29 @@ def _feeds(contender: Contender) -> list[Feeds]:
 
 
 def main() -> None:
-    """One job in, one answer out; a fault of ours comes back as a sentence."""
-    job: Job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    answer: Result
-    try:
-        answer = alone(job) if isinstance(job, Solo) else race(job)
-    except EdgewardError as error:
-        answer = ErrorTold(kind=type(error).__name__, message=error.message, hint=error.hint)
-    sys.stdout.buffer.write(msgspec.json.encode(answer))
+    """One job in, its answers out; a fault of ours comes back as a sentence."""
+    with _own_output() as output:
+        job: Job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+        try:
+            answers = [alone(job)] if isinstance(job, Solo) else stable(job, iter(sys.stdin.buffer.readline, b""))
+            for answer in answers:
+                _say(output, answer)
+        except EdgewardError as error:
+            _say(output, ErrorTold(kind=type(error).__name__, message=error.message, hint=error.hint))
+
+
+def _own_output() -> BinaryIO:
+    """Standard output, for us alone: what a runtime's libraries print there goes nowhere."""
+    output = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return output
+
+
+def _say(output: BinaryIO, answer: Result) -> None:
+    output.write(msgspec.json.encode(answer) + b"\n")
+    output.flush()
 
 
 if __name__ == "__main__":

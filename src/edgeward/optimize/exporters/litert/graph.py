@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, shape_inference
 
 from edgeward.kit.errors import Unsupported
+from edgeward.optimize.exporters.litert import gelu
 
 
 class Graph(NamedTuple):
@@ -41,6 +42,7 @@ def read(model: onnx.ModelProto) -> Graph:
             constants[node.output[0]] = numpy_helper.to_array(value)
         else:
             nodes.append(node)
+    nodes = gelu.fuse(nodes, constants)
     shapes, dtypes = _stated(fixed)
     users: dict[str, list[onnx.NodeProto]] = {}
     for node in nodes:

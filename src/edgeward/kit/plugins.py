@@ -11,7 +11,8 @@ from edgeward.kit.errors import Unsupported, WrongInput
 def names(folder: str) -> tuple[str, ...]:
     """The names people type for the members of `folder`, such as "edgeward.infer.runtimes", sorted.
 
-    Other distributions add members by an entry point in the group named like the folder.
+    A file's name is typed with hyphens for its underscores. Other distributions add members by an entry point in the
+    group named like the folder.
     """
     return tuple(sorted(_own(folder) | set(_foreign(folder))))
 
@@ -24,7 +25,9 @@ def load(folder: str, name: str, *, extra: str | None = None) -> Any:
         kind = folder.rpartition(".")[2]
         raise WrongInput(f"{name!r} is none of our {kind}; there are {', '.join(names(folder))}")
     try:
-        module = importlib.import_module(f"{folder}.{name}") if is_own else _foreign(folder)[name].load()
+        module = (
+            importlib.import_module(f"{folder}.{name.replace('-', '_')}") if is_own else _foreign(folder)[name].load()
+        )
     except ModuleNotFoundError as error:
         hint = f"pip install 'edgeward[{extra}]'" if extra else f"pip install {error.name}"
         raise Unsupported(f"{name} needs the package {error.name!r}, which is not installed", hint=hint) from error
@@ -34,10 +37,10 @@ def load(folder: str, name: str, *, extra: str | None = None) -> Any:
 def _own(folder: str) -> set[str]:
     spec = find_spec(folder)
     places = list(spec.submodule_search_locations or ()) if spec else []
-    return {module.name for module in pkgutil.iter_modules(places)} - {"base"}
+    return {module.name.replace("_", "-") for module in pkgutil.iter_modules(places)} - {"base"}
 
 
 def _foreign(folder: str) -> dict[str, Any]:
     from importlib.metadata import entry_points  # 11 ms of a cold start that our own members do not need
 
-    return {entry.name: entry for entry in entry_points(group=folder)}
+    return {entry.name.replace("_", "-"): entry for entry in entry_points(group=folder)}

@@ -1,11 +1,13 @@
-"""Runs a program with a limit, to its end or line by line, and keeps the end of what it said."""
+"""Runs a program with a limit, to its end or message by message, and keeps the end of what it said."""
 
 import os
 import select
 import signal
+import struct
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
@@ -45,7 +47,10 @@ def run(
 
 
 class Partner:
-    """A program that answers each line on its standard input with one on its standard output."""
+    """A program that answers each message on its standard input with one on its standard output.
+
+    A message is eight bytes, its length in little-endian order, and so many bytes more.
+    """
 
     def __init__(self, command: Sequence[str]) -> None:
         self._complaint = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the partner
@@ -60,33 +65,51 @@ class Partner:
         """Ends the program."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.communicate()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                _pipe(pipe).close()
+        self._process.wait()
         self._complaint.close()
 
-    def ask(self, line: bytes, *, limit_s: float) -> bytes:
-        """Its answer to `line`. Raises Failed when it died or said nothing for `limit_s`."""
-        self.tell(line)
+    def ask(self, message: bytes, *, limit_s: float) -> bytes:
+        """Its answer to `message`. Raises Failed when it died or said nothing for `limit_s`."""
+        self.tell(message)
         return self.hear(limit_s=limit_s)
 
-    def tell(self, line: bytes) -> None:
-        """Sends `line`; what went wrong is told by `hear`."""
-        try:
-            _pipe(self._process.stdin).write(line + b"\n")
-            _pipe(self._process.stdin).flush()
-        except BrokenPipeError:
-            return
+    def tell(self, message: bytes) -> None:
+        """Sends `message`; what went wrong is told by `hear`."""
+        with suppress(BrokenPipeError):
+            send(_pipe(self._process.stdin), message)
 
     def hear(self, *, limit_s: float) -> bytes:
-        """The next line it says. Raises Failed when it died or said nothing for `limit_s`."""
+        """The next message it says. Raises Failed when it died or said nothing for `limit_s`."""
         output = _pipe(self._process.stdout)
         if not select.select([output], [], [], limit_s)[0]:
             raise Failed(f"it said nothing for {limit_s:g} s")
-        line = output.readline()
-        if line.endswith(b"\n"):
-            return line
+        message = receive(output)
+        if message is not None:
+            return message
+        code = self._process.wait()
         self._complaint.seek(0)
         complaint = self._complaint.read().decode(errors="replace").strip().splitlines()
-        raise Failed(f"it died ({_ending(self._process.wait())}) {complaint[-1] if complaint else ''}".strip())
+        raise Failed(f"it died ({_ending(code)}) {complaint[-1] if complaint else ''}".strip())
+
+
+def send(pipe: IO[bytes], message: bytes) -> None:
+    """Writes one message, as Partner's are."""
+    pipe.write(struct.pack("<Q", len(message)))
+    pipe.write(message)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> bytes | None:
+    """The next message, None where the other side has ended."""
+    head = pipe.read(8)
+    if len(head) < 8:
+        return None
+    length = struct.unpack("<Q", head)[0]
+    message = pipe.read(length)
+    return message if len(message) == length else None
 
 
 def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:

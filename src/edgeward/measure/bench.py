@@ -7,22 +7,35 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.kit import errors, process
+from edgeward.kit import errors
 from edgeward.kit.errors import Failed
 from edgeward.kit.process import Partner
-from edgeward.measure.jobs import Contender, ErrorTold, Job, Ready, Result, Solo, SoloResult, Stable, Timed, Turn
+from edgeward.measure.jobs import (
+    Contender,
+    ErrorTold,
+    Opened,
+    Ready,
+    Result,
+    Solo,
+    SoloResult,
+    Stable,
+    Tensors,
+    Timed,
+    Turn,
+    decode,
+    encode,
+)
 from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
-_Result = TypeVar("_Result", SoloResult, Ready, Timed)
+_Result = TypeVar("_Result", SoloResult, Ready, Timed, Opened, Tensors)
 _RACE_GENERATIONS = 3
 _LOAD_LIMIT_S = 120
 _TURN_LIMIT_S = 120
-_WORKER = (sys.executable, "-m", "edgeward.measure.worker")
+WORKER = (sys.executable, "-m", "edgeward.measure.worker")
 _TIE_MARGIN = 0.02
 """The same model against itself differs by up to this, by where it lies in memory: no difference to speak of."""
 
@@ -38,7 +51,8 @@ def save_feeds(path: Path, samples: Sequence[Mapping[str, NDArray[Any]]]) -> Pat
 
 def measure_alone(contender: Contender, *, seconds: float = 0.2, limit_s: float = 120) -> SoloResult:
     """Load, first and steady inference and peak memory in a fresh process. Raises Failed when it crashes."""
-    return _answer(_measured(Solo(contender, seconds), limit_s), SoloResult)
+    with Partner(WORKER) as partner:
+        return answer_of(partner.ask(encode(Solo(contender, seconds)), limit_s=limit_s), SoloResult)
 
 
 def race(
@@ -83,12 +97,12 @@ def _stables(stack: ExitStack, contenders: Sequence[Contender]) -> list[tuple[Pa
     calls: dict[int, tuple[Partner, int]] = {}
     partners = []
     for numbers in groups.values():
-        partner = stack.enter_context(Partner(_WORKER))
-        partner.tell(msgspec.json.encode(Stable(tuple(contenders[number] for number in numbers))))
+        partner = stack.enter_context(Partner(WORKER))
+        partner.tell(encode(Stable(tuple(contenders[number] for number in numbers))))
         partners.append(partner)
         calls |= {number: (partner, place) for place, number in enumerate(numbers)}
     for partner in partners:
-        _answer(partner.hear(limit_s=_LOAD_LIMIT_S), Ready)
+        answer_of(partner.hear(limit_s=_LOAD_LIMIT_S), Ready)
     return [calls[number] for number in range(len(contenders))]
 
 
@@ -99,8 +113,8 @@ def _one_round(
     taken = np.empty((len(calls), runs))
     for number in generator.permutation(len(calls)):
         partner, place = calls[number]
-        line = partner.ask(msgspec.json.encode(Turn(place, index, runs)), limit_s=_TURN_LIMIT_S)
-        taken[number] = _answer(line, Timed).times_ns
+        message = partner.ask(encode(Turn(place, index, runs)), limit_s=_TURN_LIMIT_S)
+        taken[number] = answer_of(message, Timed).times_ns
     return taken / 1e6
 
 
@@ -120,17 +134,9 @@ def verdict_of(low: float, high: float) -> Literal["faster", "slower", "tie"]:
     return "faster" if low > 1 + _TIE_MARGIN else "slower" if high < 1 - _TIE_MARGIN else "tie"
 
 
-def _measured(job: Job, limit_s: float) -> bytes:
-    finished = process.run(_WORKER, limit_s=limit_s, stdin=msgspec.json.encode(job) + b"\n")
-    if finished.code != 0:
-        last_line = finished.complaint.splitlines()[-1] if finished.complaint else ""
-        raise Failed(f"the runtime died while it was measured ({finished.ending}) {last_line}".strip())
-    return finished.output
-
-
-def _answer(line: bytes, wanted: type[_Result]) -> _Result:
+def answer_of(message: bytes, wanted: type[_Result]) -> _Result:
     """What a measuring process said. Raises the error that it told."""
-    result: Result = msgspec.json.decode(line, type=Result)
+    result: Result = decode(message, Result)
     if isinstance(result, ErrorTold):
         raise getattr(errors, result.kind)(result.message, hint=result.hint)
     if not isinstance(result, wanted):

@@ -90,13 +90,20 @@ def _runtimes(facts: Facts) -> Iterator[Finding]:
         name = f"{runtime.name} {runtime.version}" if runtime.version else runtime.name
         if runtime.works:
             yield Finding(check=f"runtime-{runtime.name}", level="ok", message=f"{name}: {runtime.reason}")
-        else:
-            yield Finding(
-                check=f"runtime-{runtime.name}",
-                level="warning" if any(other.works for other in facts.runtimes) else "problem",
-                message=f"{name} does not run: {runtime.reason}",
-                mend=f"pip install --force-reinstall {runtime.name}",
-            )
+            continue
+        others_work = any(other.works for other in facts.runtimes)
+        is_absent = runtime.version is None and "not installed" in runtime.reason
+        yield Finding(
+            check=f"runtime-{runtime.name}",
+            level="problem" if not others_work else "note" if is_absent else "warning",
+            message=f"{name} does not run: {runtime.reason}",
+            mend=None if is_absent and others_work else f"pip install --force-reinstall {_package(runtime.name)}",
+        )
+
+
+def _package(runtime: str) -> str:
+    """What PyPI calls it."""
+    return "ai-edge-litert" if runtime.startswith("litert") else runtime
 
 
 def _telemetry(facts: Facts) -> Finding:

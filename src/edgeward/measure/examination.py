@@ -19,7 +19,7 @@ from edgeward.measure.doctor import Facts
 def gather(clock: Clock, root: Path = sysfs.ROOT) -> Facts:
     """The facts of this machine. Runtimes, Python, locale and the home folder are never read from a recorded tree."""
     memory = sysfs.fields(root / "proc/meminfo")
-    runtimes = smoke.runtimes_found()
+    runtimes = smoke.runtimes_found(machine.cpu_features())
     found = accelerators.find(root, offered={name for one in runtimes if one.works for name in one.providers})
     nodes = {one.node: accelerators.closed_to_user(root / one.node.lstrip("/")) for one in found if one.node}
     folder = key_folder()

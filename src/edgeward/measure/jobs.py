@@ -1,6 +1,14 @@
-"""What a measuring process is asked, and what it answers."""
+"""What a measuring process is asked, and what it answers: messages of kit.process, in MessagePack."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
 from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgeward.records.model import TensorSpec
 
 
 class Contender(Struct, frozen=True):
@@ -20,9 +28,33 @@ class Solo(Struct, frozen=True, tag="solo"):
 
 
 class Stable(Struct, frozen=True, tag="stable"):
-    """Load these contenders, then time the one that each further line (a Turn) names."""
+    """Load these contenders, then time the one that each further message (a Turn) names."""
 
     contenders: tuple[Contender, ...]
+
+
+class Open(Struct, frozen=True, tag="open"):
+    """Load a model, then run it on the inputs that each further message (Tensors) brings."""
+
+    file: str
+    runtime: str
+    threads: int
+
+
+class Tensor(Struct, frozen=True):
+    """An array in C order; of strings, as `texts`."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes = b""
+    texts: tuple[str, ...] = ()
+
+
+class Tensors(Struct, frozen=True, tag="tensors"):
+    """Arrays with their names."""
+
+    names: tuple[str, ...]
+    values: tuple[Tensor, ...]
 
 
 class Turn(Struct, frozen=True):
@@ -46,6 +78,13 @@ class Ready(Struct, frozen=True, tag="ready"):
     """The contenders are loaded."""
 
 
+class Opened(Struct, frozen=True, tag="opened"):
+    """The model is loaded; these are its inputs and outputs."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
 class Timed(Struct, frozen=True, tag="timed"):
     """The runs of one turn, in nanoseconds."""
 
@@ -60,5 +99,35 @@ class ErrorTold(Struct, frozen=True, tag="error"):
     hint: str | None
 
 
-Job = Solo | Stable
-Result = SoloResult | Ready | Timed | ErrorTold
+Job = Solo | Stable | Open
+Result = SoloResult | Ready | Timed | Opened | Tensors | ErrorTold
+
+
+def encode(message: Job | Result | Turn) -> bytes:
+    return msgspec.msgpack.encode(message)
+
+
+def decode(message: bytes, kind: Any) -> Any:
+    return msgspec.msgpack.decode(message, type=kind)
+
+
+def packed(arrays: Mapping[str, NDArray[Any]]) -> Tensors:
+    """Arrays as a message."""
+    return Tensors(tuple(arrays), tuple(_tensor(value) for value in arrays.values()))
+
+
+def unpacked(message: Tensors) -> dict[str, NDArray[Any]]:
+    """The arrays of a message; they can be written to."""
+    return {name: _array(value) for name, value in zip(message.names, message.values, strict=True)}
+
+
+def _tensor(value: NDArray[Any]) -> Tensor:
+    if value.dtype.kind in "OUS":
+        return Tensor("object", value.shape, texts=tuple(str(text) for text in value.ravel()))
+    return Tensor(value.dtype.str, value.shape, value.tobytes())
+
+
+def _array(tensor: Tensor) -> NDArray[Any]:
+    if tensor.dtype == "object":
+        return np.array(tensor.texts, object).reshape(tensor.shape)
+    return np.frombuffer(bytearray(tensor.data), tensor.dtype).reshape(tensor.shape)

@@ -40,7 +40,7 @@ def read_machine(root: Path = sysfs.ROOT, clock: Clock | None = None, with_peaks
     Runtimes, peaks, Python and free storage are always those of the machine this runs on.
     """
     memory = sysfs.fields(root / "proc/meminfo")
-    found = smoke.runtimes_found()
+    found = smoke.runtimes_found(cpu_features())
     offered = {provider for runtime in found if runtime.works for provider in runtime.providers}
     return Machine(
         seen_at=(clock or SystemClock()).now(),

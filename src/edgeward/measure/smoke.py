@@ -4,6 +4,7 @@
 """
 
 import sys
+from collections.abc import Collection
 
 from edgeward.infer import runtimes
 from edgeward.kit import codec, process
@@ -15,9 +16,17 @@ TEST_MEMBERS = ("echo",)
 """Runtimes that exist for tests; people are not shown them."""
 
 
-def runtimes_found() -> tuple[RuntimeFound, ...]:
+_NEEDS = {"litert-amx": "amx_int8"}
+"""CPU features without which a runtime is not for this machine at all."""
+
+
+def runtimes_found(cpu_features: Collection[str]) -> tuple[RuntimeFound, ...]:
     """Every runtime we know how to drive, each tried once. Takes about half a second for each that is installed."""
-    return tuple(smoke(name) for name in runtimes.names() if name not in TEST_MEMBERS)
+    return tuple(
+        smoke(name)
+        for name in runtimes.names()
+        if name not in TEST_MEMBERS and (name not in _NEEDS or _NEEDS[name] in cpu_features)
+    )
 
 
 def smoke(name: str) -> RuntimeFound:

@@ -1,4 +1,4 @@
-"""The process that measures: `python -m edgeward.measure.worker` takes a job, one line of JSON, and says the answer.
+"""The process that measures: `python -m edgeward.measure.worker` takes a job and says the answer.
 
 Each measurement runs in a process of its own, so that a runtime that crashes or grows is one failed measurement,
 and so that load time, first inference and peak memory are those of a fresh process.
@@ -6,21 +6,40 @@ and so that load time, first inference and peak memory are those of a fresh proc
 
 import gc
 import os
+import resource
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, BinaryIO
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import read_npz, runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError
-from edgeward.measure.jobs import Contender, ErrorTold, Job, Ready, Result, Solo, SoloResult, Stable, Timed, Turn
-from edgeward.measure.resources import peak_memory_bytes
+from edgeward.kit.process import receive, send
+from edgeward.measure.jobs import (
+    Contender,
+    ErrorTold,
+    Job,
+    Open,
+    Opened,
+    Ready,
+    Result,
+    Solo,
+    SoloResult,
+    Stable,
+    Tensors,
+    Timed,
+    Turn,
+    decode,
+    encode,
+    packed,
+    unpacked,
+)
+from edgeward.measure.resources import available_memory_bytes, peak_memory_bytes
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -56,8 +75,8 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
     gc.collect()
     gc.disable()
     yield Ready()
-    for line in turns:
-        turn: Turn = msgspec.json.decode(line, type=Turn)
+    for message in turns:
+        turn: Turn = decode(message, Turn)
         run, samples = calls[turn.contender]
         sample = samples[turn.sample % len(samples)]
         run(sample)
@@ -67,6 +86,18 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
             run(sample)
             times.append(perf_counter_ns() - begin)
         yield Timed(tuple(times))
+
+
+def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
+    """The model's inputs and outputs, then its outputs for each message of inputs."""
+    session = runtimes.load(job.runtime).load(Path(job.file).read_bytes(), threads=job.threads)
+    yield Opened(session.inputs, session.outputs)
+    for message in messages:
+        try:
+            values = session.run(unpacked(decode(message, Tensors)))
+            yield packed({str(place): value for place, value in enumerate(values)})
+        except EdgewardError as error:
+            yield _told(error)
 
 
 def _load(contender: Contender) -> Session:
@@ -81,14 +112,33 @@ def _feeds(contender: Contender) -> list[Feeds]:
 
 def main() -> None:
     """One job in, its answers out; a fault of ours comes back as a sentence."""
+    _limit_memory()
     with _own_output() as output:
-        job: Job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
+        messages = iter(lambda: receive(sys.stdin.buffer), None)
         try:
-            answers = [alone(job)] if isinstance(job, Solo) else stable(job, iter(sys.stdin.buffer.readline, b""))
-            for answer in answers:
-                _say(output, answer)
+            for answer in _answers(decode(next(messages), Job), messages):
+                send(output, encode(answer))
         except EdgewardError as error:
-            _say(output, ErrorTold(kind=type(error).__name__, message=error.message, hint=error.hint))
+            send(output, encode(_told(error)))
+        except MemoryError:
+            send(output, encode(ErrorTold(kind="Failed", message="it wanted more memory than is free", hint=None)))
+
+
+def _answers(job: Job, messages: Iterable[bytes]) -> Iterable[Result]:
+    if isinstance(job, Solo):
+        return [alone(job)]
+    return opened(job, messages) if isinstance(job, Open) else stable(job, messages)
+
+
+def _told(error: EdgewardError) -> ErrorTold:
+    return ErrorTold(kind=type(error).__name__, message=error.message, hint=error.hint)
+
+
+def _limit_memory() -> None:
+    """No more than what is free now: a runtime that grows without bound fails here, and takes nothing else with it."""
+    free = available_memory_bytes()
+    if free:
+        resource.setrlimit(resource.RLIMIT_DATA, (free, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
 def _own_output() -> BinaryIO:
@@ -98,11 +148,6 @@ def _own_output() -> BinaryIO:
     os.dup2(nowhere, 1)
     os.close(nowhere)
     return output
-
-
-def _say(output: BinaryIO, answer: Result) -> None:
-    output.write(msgspec.json.encode(answer) + b"\n")
-    output.flush()
 
 
 if __name__ == "__main__":

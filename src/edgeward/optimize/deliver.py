@@ -11,11 +11,13 @@ from edgeward import bundle
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit import codec
 from edgeward.measure.dataset import LoadedSet
+from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.machine import slug_of
-from edgeward.optimize.prepare import RUNTIME, Order, Task
+from edgeward.optimize import exporters
+from edgeward.optimize.prepare import Order, Task
 from edgeward.optimize.report import to_html
 from edgeward.optimize.trials import Candidate
-from edgeward.records.candidate import Measurement, Report
+from edgeward.records.candidate import Measurement, Report, Trial
 from edgeward.records.model import (
     Classify,
     FitLength,
@@ -27,7 +29,6 @@ from edgeward.records.model import (
     TensorSpec,
 )
 
-MODEL_FILE = "model.onnx"
 _SELF_TEST_SAMPLES = 4
 _TOLERANCES = {"float32": 1e-3}
 _LOOSE_TOLERANCE = 0.05
@@ -36,11 +37,21 @@ _LOOSE_TOLERANCE = 0.05
 
 def write(folder: Path, order: Order, task: Task, chosen: Candidate, report: Report, measurement: Measurement) -> None:
     """Everything that a run leaves when it found something, into the new folder."""
-    (folder / MODEL_FILE).write_bytes(chosen.model_bytes)
+    (folder / file_of(chosen.trial)).write_bytes(chosen.model_bytes)
     (folder / "bundle").mkdir()
-    parts = _parts(order, task, chosen, report, measurement)
+    with IsolatedSession(str(folder / file_of(chosen.trial)), chosen.trial.runtime, report.setting.thread_count) as s:
+        parts = _parts(order, task, chosen, report, measurement, s)
     bundle.assemble(folder / "bundle", parts)
     write_report(folder, report)
+
+
+def file_of(trial: Trial) -> str:
+    """The name of the chosen model's file."""
+    return f"model{exporters.load(_format_of(trial)).suffix}"
+
+
+def _format_of(trial: Trial) -> str:
+    return runtimes.load(trial.runtime).formats[0]
 
 
 def write_report(folder: Path, report: Report) -> None:
@@ -49,9 +60,10 @@ def write_report(folder: Path, report: Report) -> None:
     (folder / "report.html").write_text(to_html(report), encoding="utf-8")
 
 
-def _parts(order: Order, task: Task, chosen: Candidate, report: Report, measurement: Measurement) -> bundle.Parts:
-    runtime = runtimes.load(RUNTIME)
-    session = runtime.load(chosen.model_bytes, threads=report.setting.thread_count)
+def _parts(
+    order: Order, task: Task, chosen: Candidate, report: Report, measurement: Measurement, session: runtimes.Session
+) -> bundle.Parts:
+    runtime = runtimes.load(chosen.trial.runtime)
     predictor = Predictor(session, preprocess=chosen.preprocess)
     inputs = _self_test_inputs(task.evaluation)
     labels = order.labels or task.evaluation.class_names
@@ -59,10 +71,11 @@ def _parts(order: Order, task: Task, chosen: Candidate, report: Report, measurem
     return bundle.Parts(
         name=name, version="1.0.0", created_at=_whole_second(report.taken_at),
         model=Model(
-            name=name, format="onnx", files=(), inputs=session.inputs, outputs=session.outputs,
+            name=name, format=_format_of(chosen.trial), files=(), inputs=session.inputs, outputs=session.outputs,
             parameter_count=task.facts.parameter_count, parent=codec.digest_of(task.model_bytes),
         ),
-        model_bytes=chosen.model_bytes, runtime=RUNTIME, runtime_versions=bundle.same_major(runtime.version()),
+        model_bytes=chosen.model_bytes, runtime=chosen.trial.runtime,
+        runtime_versions=bundle.same_major(runtime.version()),
         kind=task.evaluation.kind, inputs=_raw_specs(task, chosen.preprocess, session.inputs),
         self_test_inputs=inputs, self_test_expected=bundle.expected_outputs(predictor, inputs),
         precision=chosen.trial.precision, targets=(report.target,), preprocess=chosen.preprocess,

@@ -18,7 +18,8 @@ from edgeward.optimize.inspect import describe, fix_shapes, read_model
 from edgeward.records.model import ModelFacts, Preprocess, TensorSpec
 from edgeward.records.target import Budget
 
-RUNTIME = "onnxruntime"
+BASELINE_RUNTIME = "onnxruntime"
+"""What runs the model as given."""
 _CALIBRATION_SAMPLES = 512
 _SCALING_SAMPLES = 200
 
@@ -77,7 +78,7 @@ def prepare(order: Order) -> Task:
 
 def _session(order: Order, model_bytes: bytes) -> Session:
     try:
-        return runtimes.load(RUNTIME).load(model_bytes, threads=1)
+        return runtimes.load(BASELINE_RUNTIME).load(model_bytes, threads=1)
     except EdgewardError as error:
         raise type(error)(f"{order.model}: {error.message}", hint=error.hint) from error
 

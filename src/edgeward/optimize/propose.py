@@ -1,6 +1,6 @@
 """What is worth trying on a machine: rules from CPU features to recipes. Nothing here measures."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from edgeward.records.candidate import Recipe, Step
 
@@ -19,24 +19,40 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     Arm both are tried. Without a dot-product instruction x86 sums pairs of products in 16 bits, which overflow with
     full-range weights: then they get seven bits (reduced range). "-tensor": one scale for a tensor of weights, else
     one for each channel. "-blocked": a first convolution over few channels reads in blocks of pixels.
+
+    LiteRT and OpenVINO run the same graphs by other kernels; LiteRT's are signed, and it does not read uint8 as such.
     """
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
-    signs = ("uint8", "int8") if arch == "aarch64" else ("uint8",)
     found = [_recipe("float32", None)]
-    for activations in signs:
-        prefix = "int8" if activations == "uint8" else "int8-signed"
-        for method, per_channel in (("minmax", True), ("percentile", True), ("entropy", True), ("minmax", False)):
-            name = f"{prefix}-{method}" + ("" if per_channel else "-tensor")
-            options: Options = {
-                "method": method, "per_channel": per_channel, "activations": activations, "reduce_range": reduced,
-            }  # fmt: skip
-            found.append(_recipe(name, options))
-            if activations == "uint8":
-                found.append(_recipe(f"{name}-blocked", options, blocked=True))
+    found += _in_onnxruntime(arch, reduced=reduced)
+    found += _in_litert(cpu_features)
     return tuple(found)
 
 
-def _recipe(name: str, quantize: Options | None, *, blocked: bool = False) -> Recipe:
+def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
+    for activations in ("uint8", "int8") if arch == "aarch64" else ("uint8",):
+        prefix = "int8" if activations == "uint8" else "int8-signed"
+        for method, per_channel in (("minmax", True), ("percentile", True), ("entropy", True), ("minmax", False)):
+            name = f"{prefix}-{method}" + ("" if per_channel else "-tensor")
+            options = _int8(method, activations, per_channel=per_channel, reduced=reduced)
+            yield _recipe(name, options)
+            if activations == "uint8":
+                yield _recipe(f"{name}-blocked", options, blocked=True)
+
+
+def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
+    for runtime in ("litert", "litert-amx") if "amx_int8" in cpu_features else ("litert",):
+        yield _recipe(f"{runtime}-float32", None, runtime=runtime)
+        for method in ("minmax", "percentile"):
+            options = _int8(method, "uint8", per_channel=True, reduced=False)
+            yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
+
+
+def _int8(method: str, activations: str, *, per_channel: bool, reduced: bool) -> Options:
+    return {"method": method, "per_channel": per_channel, "activations": activations, "reduce_range": reduced}
+
+
+def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
     head = (Step(use="simplify"), Step(use="fold-preprocess"), *((Step(use="block-first-conv"),) if blocked else ()))
     middle = () if quantize is None else (Step(use="quantize-static", options=quantize),)
-    return Recipe(name=name, steps=(*head, *middle, Step(use="strip")))
+    return Recipe(name=name, steps=(*head, *middle, Step(use="strip")), runtime=runtime)

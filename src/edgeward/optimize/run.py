@@ -10,18 +10,20 @@ from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from edgeward import __version__
+from edgeward.infer import Predictor
 from edgeward.kit import codec, files
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import GateMissed, Unsupported
 from edgeward.measure import bench
 from edgeward.measure.conditions import conditions, throttled
+from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import violations_of
 from edgeward.measure.machine import arch, cpu_features, target_name
 from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
-from edgeward.optimize.prepare import RUNTIME, Order, Task, prepare
+from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN, recipes
 from edgeward.optimize.trials import Candidate, Judge
 from edgeward.records.candidate import Measurement, Report, Setting, Trial
@@ -85,9 +87,10 @@ def _measured_threads(task: Task, folder: Path, seed: int) -> int:
         return 1
     file = folder / "threads.onnx"
     file.write_bytes(task.model_bytes)
-    predictor = trials.predictor_of(task.model_bytes, task.preprocess, 1)
-    feeds = str(bench.save_feeds(folder / "threads.npz", [predictor.tensors(task.evaluation[0])]))
-    contenders = [Contender(str(file), RUNTIME, threads, feeds) for threads in (1, count)]
+    with IsolatedSession(str(file), BASELINE_RUNTIME, 1) as session:
+        predictor = Predictor(session, preprocess=task.preprocess)
+        feeds = str(bench.save_feeds(folder / "threads.npz", [predictor.tensors(task.evaluation[0])]))
+    contenders = [Contender(str(file), BASELINE_RUNTIME, threads, feeds) for threads in (1, count)]
     one, all_threads = bench.race(contenders, seconds=1.0, seed=seed)
     return count if bench.compare(one, all_threads, seed=seed).ratio_ci[0] > 1.05 else 1
 
@@ -99,14 +102,14 @@ def _try_all(
     planned = recipes(arch(), cpu_features())
     progress.stage("the model as given", 0.05)
     given, judge = trials.as_given(task, order, threads, work)
-    candidates, failures = [given], list[Trial]()
+    candidates, failures, chains = [given], list[Trial](), trials.Chains(task, order.seed)
     for index, recipe in enumerate(planned):
         progress.stage(f"{recipe.name} ({index + 1} of {len(planned)})", 0.1 + 0.65 * index / len(planned))
         spent_s = clock.monotonic_s() - start_s
         if order.time_limit_s is not None and spent_s > order.time_limit_s * (1 - _RACE_SHARE):
             failures.append(trials.failed(recipe, "left out: the time limit came first"))
             continue
-        outcome = trials.made(task, recipe, judge, threads, work)
+        outcome = trials.made(task, chains, recipe, judge, threads, work)
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
         elif outcome is not None:
@@ -159,7 +162,7 @@ def _report(
     clock: Clock,
     start_s: float,
 ) -> Report:
-    chosen = choice.chosen and replace(choice.chosen, file=deliver.MODEL_FILE)
+    chosen = choice.chosen and replace(choice.chosen, file=deliver.file_of(choice.chosen))
     return Report(
         schema_version=1, edgeward_version=__version__, model=order.model.name,
         model_digest=codec.digest_of(task.model_bytes), metric=judge.metric.name, max_drop=order.max_drop,

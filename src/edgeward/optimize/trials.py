@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -15,14 +14,16 @@ from edgeward.infer import Predictor, runtimes
 from edgeward.kit import codec, files
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure import bench
+from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.evaluate import answers, chosen_metric
+from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.jobs import Contender
 from edgeward.measure.quality import Metric, drop
-from edgeward.optimize import passes
+from edgeward.optimize import exporters, passes
 from edgeward.optimize.inspect import precision_of
-from edgeward.optimize.prepare import RUNTIME, Order, Task
+from edgeward.optimize.prepare import Order, Task
 from edgeward.optimize.propose import AS_GIVEN
-from edgeward.records.candidate import Recipe, Trial
+from edgeward.records.candidate import Recipe, Step, Trial
 from edgeward.records.model import Preprocess
 
 _FEED_SAMPLES = 8
@@ -49,36 +50,66 @@ class Judge(NamedTuple):
     seed: int
 
 
+class Chains:
+    """What chains of passes made of the task's model: recipes that begin alike share the work."""
+
+    def __init__(self, task: Task, seed: int) -> None:
+        self._task = task
+        self._seed = seed
+        self._samples = list(task.calibration)
+        self._made: dict[tuple[bytes, ...], passes.Passed | Exception] = {}
+
+    def passed(self, steps: tuple[Step, ...]) -> passes.Passed:
+        """The model after `steps`, with the notes of all of them. Raises what a pass raised."""
+        if not steps:
+            return passes.Passed(self._task.model, self._task.preprocess)
+        key = tuple(codec.to_json(step) for step in steps)
+        if key not in self._made:
+            try:
+                self._made[key] = self._step(self.passed(steps[:-1]), steps[-1])
+            except Exception as error:  # noqa: BLE001 - raised again for each recipe that begins so
+                self._made[key] = error
+        found = self._made[key]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _step(self, before: passes.Passed, step: Step) -> passes.Passed:
+        context = passes.Context(self._samples, self._task.calibration.kind, before.preprocess, self._seed)
+        after = passes.load(step.use).apply(before.model, step, context)
+        return after._replace(notes=(*before.notes, *after.notes))
+
+
 def as_given(task: Task, order: Order, threads: int, folder: Path) -> tuple[Candidate, Judge]:
     """The model as the user gave it: the baseline, and a candidate too."""
-    predictor = predictor_of(task.model_bytes, task.preprocess, threads)
-    found = answers(predictor, task.evaluation, metric=order.metric)
+    recipe = Recipe(name=AS_GIVEN, steps=())
+    file = folder / "given.onnx"
+    file.write_bytes(task.model_bytes)
+    with IsolatedSession(str(file), recipe.runtime, threads) as session:
+        predictor = Predictor(session, preprocess=task.preprocess)
+        found = answers(predictor, task.evaluation, metric=order.metric)
     metric = chosen_metric(order.metric, found, str(order.data))
     targets = found.outputs if found.targets is None or metric.kind == "reference" else found.targets
     judge = Judge(metric, found.outputs, targets, order.seed)
-    recipe = Recipe(name=AS_GIVEN, steps=())
-    candidate = _measured(task, recipe, task.model, task.preprocess, (), judge, threads, folder)
+    candidate = _measured(task, recipe, passes.Passed(task.model, task.preprocess), judge, threads, folder)
     return candidate, judge
 
 
-def made(task: Task, recipe: Recipe, judge: Judge, threads: int, folder: Path) -> Candidate | Trial | None:
+def made(
+    task: Task, chains: Chains, recipe: Recipe, judge: Judge, threads: int, folder: Path
+) -> Candidate | Trial | None:
     """What the recipe makes of the task's model; a trial with its failure where that does not run; None where a
     pass has nothing to do on this model."""
-    model, preprocess, notes = task.model, task.preprocess, list[str]()
-    samples = list(task.calibration)
     try:
-        for step in recipe.steps:
-            context = passes.Context(samples, task.calibration.kind, preprocess, judge.seed)
-            model, preprocess, said = passes.load(step.use).apply(model, step, context)
-            notes += said
-        return _measured(task, recipe, model, preprocess, tuple(notes), judge, threads, folder)
+        runtimes.load(recipe.runtime)
+        return _measured(task, recipe, chains.passed(recipe.steps), judge, threads, folder)
     except passes.DoesNotApply:
         return None
     except EdgewardError as error:
-        return failed(recipe, error.message, tuple(notes))
+        return failed(recipe, f"{error.message} ({error.hint})" if error.hint else error.message)
     except Exception as error:  # noqa: BLE001 - a third-party quantiser on a model nobody has seen is one failed trial
         _check_space(error, task.model_bytes)
-        return failed(recipe, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}", tuple(notes))
+        return failed(recipe, f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
 
 def _check_space(error: Exception, model_bytes: bytes) -> None:
@@ -90,51 +121,46 @@ def _check_space(error: Exception, model_bytes: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
 
 
-def failed(recipe: Recipe, reason: str, notes: tuple[str, ...] = ()) -> Trial:
+def failed(recipe: Recipe, reason: str) -> Trial:
     """A recipe that gave nothing to measure."""
     return Trial(
-        recipe=recipe.name, steps=recipe.steps, runtime=RUNTIME, runtime_version=runtimes.load(RUNTIME).version(),
-        precision="", file=None, digest=None, failure=reason, notes=notes,
+        recipe=recipe.name, steps=recipe.steps, runtime=recipe.runtime, runtime_version="", precision="", file=None,
+        digest=None, failure=reason,
     )  # fmt: skip
 
 
-def predictor_of(model_bytes: bytes, preprocess: Preprocess, threads: int) -> Predictor:
-    """The model as it is run here, with the steps that stay outside it."""
-    return Predictor(runtimes.load(RUNTIME).load(model_bytes, threads=threads), preprocess=preprocess)
-
-
-def _measured(
-    task: Task,
-    recipe: Recipe,
-    model: onnx.ModelProto,
-    preprocess: Preprocess,
-    notes: tuple[str, ...],
-    judge: Judge,
-    threads: int,
-    folder: Path,
-) -> Candidate:
-    model_bytes = task.model_bytes if recipe.name == AS_GIVEN else model.SerializeToString()
-    file = folder / f"{recipe.name}.onnx"
-    file.write_bytes(model_bytes)
-    predictor = predictor_of(model_bytes, preprocess, threads)
-    count = min(len(task.evaluation), _FEED_SAMPLES)
-    first = predictor.tensors(task.evaluation[0])
-    feeds = [predictor.tensors(task.evaluation[index]) for index in range(count)]
-    same = [feed for feed in feeds if all(feed[name].shape == first[name].shape for name in first)]
-    contender = Contender(str(file), RUNTIME, threads, str(bench.save_feeds(folder / f"{recipe.name}.npz", same)))
-    cost = bench.measure_alone(contender)
-    asked = judge.metric.name
-    outputs = judge.reference if recipe.name == AS_GIVEN else answers(predictor, task.evaluation, metric=asked).outputs
+def _measured(task: Task, recipe: Recipe, passed: passes.Passed, judge: Judge, threads: int, folder: Path) -> Candidate:
+    runtime = runtimes.load(recipe.runtime)
+    exporter = exporters.load(runtime.formats[0])
+    is_given = recipe.name == AS_GIVEN
+    exported = exporters.Exported(task.model_bytes) if is_given else exporter.export(passed.model)
+    file = folder / f"{recipe.name}{exporter.suffix}"
+    file.write_bytes(exported.data)
+    with IsolatedSession(str(file), recipe.runtime, threads) as session:
+        predictor = Predictor(session, preprocess=passed.preprocess)
+        feeds = save_feeds(predictor, task.evaluation, folder / f"{recipe.name}.npz")
+        contender = Contender(str(file), recipe.runtime, threads, str(feeds))
+        cost = bench.measure_alone(contender)
+        asked = judge.metric.name
+        outputs = judge.reference if is_given else answers(predictor, task.evaluation, metric=asked).outputs
     lost = drop(judge.metric, judge.reference, outputs, judge.targets, seed=judge.seed)
     trial = Trial(
-        recipe=recipe.name, steps=recipe.steps, runtime=RUNTIME, runtime_version=runtimes.load(RUNTIME).version(),
-        precision=precision_of(model), file=None, digest=codec.digest_of(model_bytes), size_bytes=len(model_bytes),
+        recipe=recipe.name, steps=recipe.steps, runtime=recipe.runtime, runtime_version=runtime.version(),
+        precision=precision_of(passed.model), file=None, digest=codec.digest_of(exported.data),
+        size_bytes=len(exported.data),
         quality={judge.metric.name: judge.metric.score(outputs, judge.targets)},
         quality_drop=lost.value, quality_drop_ci=lost.interval,
         load_ms=cost.load_ms, first_ms=cost.first_ms, peak_memory_bytes=cost.peak_memory_bytes,
-        notes=(*notes, *_parity(recipe, judge.reference, outputs)),
+        notes=(*passed.notes, *exported.notes, *_parity(recipe, judge.reference, outputs)),
     )  # fmt: skip
-    return Candidate(trial, model_bytes, preprocess, contender, outputs)
+    return Candidate(trial, exported.data, passed.preprocess, contender, outputs)
+
+
+def save_feeds(predictor: Predictor, data: LoadedSet, file: Path) -> Path:
+    """The model's inputs for the first few samples that have the first one's shapes."""
+    feeds = [predictor.tensors(data[index]) for index in range(min(len(data), _FEED_SAMPLES))]
+    same = [feed for feed in feeds if all(feed[name].shape == feeds[0][name].shape for name in feed)]
+    return bench.save_feeds(file, same)
 
 
 def _parity(recipe: Recipe, reference: NDArray[Any], outputs: NDArray[Any]) -> tuple[str, ...]:

@@ -16,10 +16,11 @@ class Step(Document):
 
 
 class Recipe(Document):
-    """Passes in the order they run."""
+    """Passes in the order they run, and the runtime that runs what they make."""
 
     name: Slug
     steps: tuple[Step, ...]
+    runtime: str = "onnxruntime"
 
 
 class Distribution(Record):

@@ -16,6 +16,11 @@ class Exporter(Protocol):
     """Writes a model in one format. The graph may hold QuantizeLinear/DequantizeLinear pairs: they become the
     format's own quantised tensors."""
 
+    @property
+    def suffix(self) -> str:
+        """What its files end in, such as ".onnx"."""
+        ...
+
     def export(self, model: onnx.ModelProto) -> Exported:
         """Never changes `model`. Raises Unsupported, naming the operator, for what the format cannot say."""
         ...

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 
 class ToOnnx:
+    suffix = ".onnx"
+
     def export(self, model: onnx.ModelProto) -> Exported:
         return Exported(model.SerializeToString())
 

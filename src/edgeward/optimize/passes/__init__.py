@@ -3,9 +3,9 @@
 from typing import cast
 
 from edgeward.kit import plugins
-from edgeward.optimize.passes.base import Context, DoesNotApply, Pass
+from edgeward.optimize.passes.base import Context, DoesNotApply, Pass, Passed
 
-__all__ = ["Context", "DoesNotApply", "Pass", "load", "names"]
+__all__ = ["Context", "DoesNotApply", "Pass", "Passed", "load", "names"]
 
 
 def names() -> tuple[str, ...]:
@@ -15,4 +15,4 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> Pass:
     """The pass `name`. Raises Unsupported, with the extra to install, when its package is missing."""
-    return cast(Pass, plugins.load(__name__, name.replace("-", "_"), extra="optimize"))
+    return cast(Pass, plugins.load(__name__, name, extra="optimize"))

@@ -15,6 +15,8 @@ _HANDLERS = {**weighted.HANDLERS, **pointwise.HANDLERS, **arranging.HANDLERS}
 
 
 class ToLiteRt:
+    suffix = ".tflite"
+
     def export(self, model: onnx.ModelProto) -> Exported:
         return Exported(Conversion(graph.read(model), _HANDLERS).to_bytes())
 

@@ -1,0 +1,35 @@
+"""A model in a process of its own: one that crashes its runtime, or eats the memory, is one error and no more."""
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgeward.infer.runtimes.base import Tensors
+from edgeward.kit.process import Partner
+from edgeward.measure import jobs
+from edgeward.measure.bench import WORKER, answer_of
+
+_LOAD_LIMIT_S = 300
+_RUN_LIMIT_S = 300
+
+
+class IsolatedSession(Partner):
+    """A Session by messages to another process; a context manager that ends it.
+
+    Raises what the runtime raises, and Failed when its process dies or does not answer.
+    """
+
+    def __init__(self, file: str, runtime: str, threads: int) -> None:
+        super().__init__(WORKER)
+        try:
+            told = self.ask(jobs.encode(jobs.Open(file, runtime, threads)), limit_s=_LOAD_LIMIT_S)
+            opened = answer_of(told, jobs.Opened)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        self.inputs = opened.inputs
+        self.outputs = opened.outputs
+
+    def run(self, feeds: Tensors) -> list[NDArray[Any]]:
+        told = self.ask(jobs.encode(jobs.packed(feeds)), limit_s=_RUN_LIMIT_S)
+        return list(jobs.unpacked(answer_of(told, jobs.Tensors)).values())

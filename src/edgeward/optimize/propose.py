@@ -26,6 +26,7 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     found = [_recipe("float32", None)]
     found += _in_onnxruntime(arch, reduced=reduced)
     found += _in_litert(cpu_features)
+    found += _in_openvino(reduced=reduced)
     return tuple(found)
 
 
@@ -46,6 +47,13 @@ def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
         for method in ("minmax", "percentile"):
             options = _int8(method, "uint8", per_channel=True, reduced=False)
             yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
+
+
+def _in_openvino(*, reduced: bool) -> Iterator[Recipe]:
+    yield _recipe("openvino-float32", None, runtime="openvino")
+    for method in ("minmax", "percentile"):
+        options = _int8(method, "uint8", per_channel=True, reduced=reduced)
+        yield _recipe(f"openvino-int8-{method}", options, runtime="openvino")
 
 
 def _int8(method: str, activations: str, *, per_channel: bool, reduced: bool) -> Options:

@@ -9,6 +9,7 @@ AS_GIVEN = "as-given"
 
 Options = dict[str, bool | int | float | str]
 
+_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
 
@@ -26,7 +27,7 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     found = [_recipe("float32", None)]
     found += _in_onnxruntime(arch, reduced=reduced)
     found += _in_litert(cpu_features)
-    found += _in_openvino(reduced=reduced)
+    found += _in_openvino(cpu_features, reduced=reduced)
     return tuple(found)
 
 
@@ -49,11 +50,13 @@ def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
             yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
 
 
-def _in_openvino(*, reduced: bool) -> Iterator[Recipe]:
-    yield _recipe("openvino-float32", None, runtime="openvino")
-    for method in ("minmax", "percentile"):
-        options = _int8(method, "uint8", per_channel=True, reduced=reduced)
-        yield _recipe(f"openvino-int8-{method}", options, runtime="openvino")
+def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Recipe]:
+    """In bfloat16 too where the CPU multiplies it."""
+    for runtime in ("openvino", "openvino-bf16") if _BFLOAT16 & set(cpu_features) else ("openvino",):
+        yield _recipe(f"{runtime}-float32" if runtime == "openvino" else runtime, None, runtime=runtime)
+        for method in ("minmax", "percentile"):
+            options = _int8(method, "uint8", per_channel=True, reduced=reduced)
+            yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
 
 
 def _int8(method: str, activations: str, *, per_channel: bool, reduced: bool) -> Options:

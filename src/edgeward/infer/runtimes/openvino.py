@@ -1,179 +1,23 @@
-"""OpenVINO on the CPU, in the precision that the model is written in: float32 stays float32.
+"""OpenVINO on the CPU with float32 as float32; by itself it would compute in bfloat16 and say nothing."""
 
-By itself OpenVINO computes float models in bfloat16 where the CPU has that, and says nothing. A graph is compiled for
-the very shapes it is fed: with a free batch dimension it would move layouts at every layer.
-"""
-
-import base64
-import io
-import threading
-from collections import Counter
-from typing import Any, NamedTuple
-
-import numpy as np
-import openvino as ov
-from numpy.typing import NDArray
-from openvino import properties
-from openvino.properties import hint
-
-from edgeward.infer.runtimes.base import Runtime, Session, Tensors
-from edgeward.kit.errors import Failed, Unsupported, WrongInput
-from edgeward.records.model import Dtype, TensorSpec
-
-_DTYPES: dict[str, Dtype] = {
-    "f32": "float32", "f16": "float16", "f64": "float64", "bf16": "bfloat16", "i8": "int8", "u8": "uint8",
-    "i16": "int16", "u16": "uint16", "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64",
-    "boolean": "bool", "string": "string",
-}  # fmt: skip
-_HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNSeq", "MHA", "ScaledDotProductAttention")
-
-# One Add node, y = x + x, float32, one free dimension, as ONNX.
-_SMOKE = "CAg6OQoQCgF4CgF4EgF5IgNBZGQ6ABIBZ1oQCgF4EgsKCQgBEgUKAxIBbmIQCgF5EgsKCQgBEgUKAxIBbkIECgAQDQ=="
-
-
-class _Ready(NamedTuple):
-    """A graph compiled for some shapes, with the memory that its inputs are written to."""
-
-    compiled: Any
-    request: Any
-    inputs: dict[str, NDArray[Any]]
-    outputs: tuple[Any, ...]
-
-
-class OpenVinoSession:
-    """A loaded model. One run at a time: a request owns its tensors."""
-
-    def __init__(self, model: Any, threads: int) -> None:
-        self._model = model
-        self._threads = threads
-        self._lock = threading.Lock()
-        self.inputs = tuple(_spec(port) for port in model.inputs)
-        self.outputs = tuple(_spec(port) for port in model.outputs)
-        self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in self.inputs}
-        self._ready: dict[tuple[tuple[int, ...], ...], _Ready] = {}
-        single = tuple(tuple(1 if isinstance(dim, str) else dim for dim in spec.shape) for spec in self.inputs)
-        is_fixed = all(not isinstance(dim, str) for spec in self.inputs for dim in spec.shape[1:])
-        self._last: _Ready | None = self._for_shapes(single) if is_fixed else None
-
-    @property
-    def arithmetic(self) -> str:
-        """Of the convolutions and matrix products: what they are computed in."""
-        if self._last is None:
-            return "unknown before the first run"
-        used = Counter(
-            str(info["runtimePrecision"].astype(str))
-            for node in self._last.compiled.get_runtime_model().get_ops()
-            if str((info := node.get_rt_info())["layerType"].astype(str)) in _HEAVY
-        )
-        found = used.most_common(1)
-        return _DTYPES.get(found[0][0], "float32") if found else "float32"
-
-    def run(self, feeds: Tensors) -> list[NDArray[Any]]:
-        with self._lock:
-            ready = self._fed(feeds)
-            try:
-                ready.request.infer()
-            except RuntimeError as error:
-                raise Failed(f"inference failed in OpenVINO: {_sentence(error)}") from error
-            return [np.array(ready.request.get_tensor(port).data) for port in ready.outputs]
-
-    def _fed(self, feeds: Tensors) -> _Ready:
-        ready = self._last
-        try:
-            if ready is not None and len(feeds) == len(ready.inputs):
-                for name, place in ready.inputs.items():
-                    value = feeds[name]
-                    if value.shape != place.shape or value.dtype != place.dtype:
-                        break
-                    place[...] = value
-                else:
-                    return ready
-        except KeyError:
-            pass
-        self._check(feeds)
-        self._last = self._for_shapes(tuple(feeds[spec.name].shape for spec in self.inputs))
-        for name, place in self._last.inputs.items():
-            place[...] = feeds[name]
-        return self._last
-
-    def _check(self, feeds: Tensors) -> None:
-        for spec in self.inputs:
-            value = feeds.get(spec.name)
-            if value is None:
-                raise WrongInput(f"input {spec.name!r} is missing")
-            if value.dtype != self._dtypes[spec.name]:
-                raise WrongInput(f"input {spec.name!r} is {spec.dtype}, got {value.dtype}")
-            if len(value.shape) != len(spec.shape) or any(
-                not isinstance(want, str) and want != got for want, got in zip(spec.shape, value.shape, strict=True)
-            ):
-                raise WrongInput(f"input {spec.name!r} has shape {list(spec.shape)}, got {list(value.shape)}")
-        if len(feeds) > len(self.inputs):
-            strange = next(iter(set(feeds) - {spec.name for spec in self.inputs}))
-            raise WrongInput(f"the model has no input {strange!r}")
-
-    def _for_shapes(self, shapes: tuple[tuple[int, ...], ...]) -> _Ready:
-        if shapes not in self._ready:
-            model = self._model.clone()
-            settings = {
-                hint.inference_precision(): ov.Type.f32,
-                hint.performance_mode(): hint.PerformanceMode.LATENCY,
-                hint.enable_cpu_pinning(): False,
-                properties.inference_num_threads(): self._threads,
-                properties.num_streams(): 1,
-            }
-            try:
-                model.reshape(dict(enumerate(shapes)))
-                compiled = ov.Core().compile_model(model, "CPU", settings)
-            except RuntimeError as error:
-                raise Unsupported(f"OpenVINO cannot run this model: {_sentence(error)}") from error
-            request = compiled.create_infer_request()
-            inputs = {}
-            for spec, port, shape in zip(self.inputs, compiled.inputs, shapes, strict=True):
-                tensor = ov.Tensor(port.element_type, ov.Shape(shape))
-                request.set_tensor(port, tensor)
-                inputs[spec.name] = tensor.data
-            self._ready[shapes] = _Ready(compiled, request, inputs, tuple(compiled.outputs))
-        return self._ready[shapes]
+from edgeward.infer import openvino_session
+from edgeward.infer.runtimes.base import Runtime, Session
 
 
 class OpenVino:
     formats = ("onnx",)
 
     def version(self) -> str:
-        return str(ov.__version__).split("-")[0]
+        return openvino_session.version()
 
     def providers(self) -> tuple[str, ...]:
-        return tuple(ov.Core().available_devices)
+        return openvino_session.devices()
 
     def load(self, model: bytes, *, threads: int) -> Session:
-        try:
-            read = ov.Core().read_model(io.BytesIO(model))
-        except RuntimeError as error:
-            sentence = _sentence(error)
-            if "not supported" in sentence or "No conversion rule" in sentence:
-                raise Unsupported(f"OpenVINO {self.version()} cannot run this model: {sentence}") from error
-            raise WrongInput(f"this is no valid ONNX model: {sentence}") from error
-        return OpenVinoSession(read, threads)
+        return openvino_session.load(model, threads=threads, precision="f32")
 
     def smoke_model(self) -> bytes:
-        return base64.b64decode(_SMOKE)
-
-
-def _spec(port: Any) -> TensorSpec:
-    kind = port.element_type.get_type_name()
-    if kind not in _DTYPES:
-        raise Unsupported(f"{port.any_name!r} is a tensor of {kind}; wanted numbers")
-    shape = tuple(
-        f"dim{index}" if dim.is_dynamic else int(dim.get_length()) for index, dim in enumerate(port.partial_shape)
-    )
-    return TensorSpec(name=str(port.any_name), dtype=_DTYPES[kind], shape=shape)
-
-
-def _sentence(error: Exception) -> str:
-    """OpenVINO's message without the places in its sources."""
-    lines = [line.strip() for line in str(error).splitlines()]
-    kept = [line for line in lines if line and not line.startswith(("Exception from", "Check "))]
-    return " ".join(" ".join(kept).split())[:300]
+        return openvino_session.smoke_model()
 
 
 plugin: Runtime = OpenVino()

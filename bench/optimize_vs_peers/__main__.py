@@ -1,0 +1,176 @@
+"""Edgeward's optimiser beside its peers: python -m bench.optimize_vs_peers CASES --environments FOLDER --work FOLDER
+
+CASES is a case folder or a folder of them (README.md). What a peer made is kept under --work and used again; Edgeward
+runs anew. Writes results.json and results.md there and prints the tables.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from bench.optimize_vs_peers import environments
+from bench.optimize_vs_peers.cases import Case, Opened, find_cases, open_case
+from bench.optimize_vs_peers.engines import size_bytes
+from bench.optimize_vs_peers.prepare import prepare
+from bench.optimize_vs_peers.race import Job, Runner, race
+from bench.optimize_vs_peers.roster import PEERS, Peer
+from bench.optimize_vs_peers.run_peers import Effort, Entry, run_edgeward, run_peer
+from bench.optimize_vs_peers.score import Scored, score_edgeward, score_peer
+from bench.optimize_vs_peers.table import EDGEWARD, CaseResult, Row, to_markdown
+from numpy.typing import NDArray
+
+from edgeward.infer import Predictor
+from edgeward.measure import bench
+from edgeward.measure.dataset import open_dataset
+from edgeward.measure.quality import drop, metric_named
+from edgeward.measure.statistics import median_ratio_interval
+
+_RACE_SAMPLES = 8
+
+
+class Model:
+    """An entry that ran: its answers, and then its times."""
+
+    def __init__(self, entry: Entry, scored: Scored, size: int) -> None:
+        self.entry, self.scored, self.size = entry, scored, size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.optimize_vs_peers")
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("--environments", type=Path, required=True, help="where the peers' virtual environments stand")
+    parser.add_argument("--work", type=Path, required=True, help="where everything that is made goes")
+    parser.add_argument("--peers", nargs="*", default=[peer.script for peer in PEERS])
+    parser.add_argument("--seconds", type=float, default=24.0, help="of each race")
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    peers = [peer for peer in PEERS if peer.script in asked.peers]
+    asked.environments.mkdir(parents=True, exist_ok=True)
+    for name in dict.fromkeys(peer.environment for peer in peers):
+        _say(f"environment {name}: {environments.make(asked.environments, name) or 'ready'}")
+    results = []
+    for case in find_cases(asked.cases):
+        results.append(_case(case, peers, asked))
+        text = "\n".join(to_markdown(result) for result in results)
+        (asked.work / "results.md").write_text(text, encoding="utf-8")
+        (asked.work / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+        print(to_markdown(results[-1]), flush=True)
+
+
+def _case(case: Case, peers: list[Peer], asked: argparse.Namespace) -> CaseResult:
+    opened = open_case(case)
+    place = asked.work / case.name
+    prepared = place / "prepared"
+    if not (prepared / "task.json").exists():
+        shutil.rmtree(prepared, ignore_errors=True)
+        place.mkdir(parents=True, exist_ok=True)
+        prepare(opened, prepared, seed=asked.seed)
+    efforts = [_effort(peer, case, place, prepared, asked) for peer in peers]
+    _say(f"{case.name}: edgeward")
+    shutil.rmtree(place / EDGEWARD, ignore_errors=True)
+    ours = run_edgeward(case, place / EDGEWARD, seed=asked.seed)
+    given = Entry("float ONNX Runtime, as given", "given", "onnxruntime", "float", str(case.model.resolve()))
+    entries = [*ours.entries, given, *(entry for effort in efforts for entry in effort.entries)]
+    models, failed = _scored(opened, prepared, place, entries)
+    took = {effort.peer: effort.took_s for effort in [ours, *efforts]}
+    return _result(opened, prepared, place, models, failed, took, asked)
+
+
+def _effort(peer: Peer, case: Case, place: Path, prepared: Path, asked: argparse.Namespace) -> Effort:
+    kept = place / f"{peer.script}.json"
+    if kept.exists():
+        return msgspec.json.decode(kept.read_bytes(), type=Effort)
+    _say(f"{case.name}: {peer.script}")
+    shutil.rmtree(place / peer.script, ignore_errors=True)
+    effort = run_peer(peer, prepared, place / peer.script, asked.environments)
+    kept.write_bytes(msgspec.json.encode(effort))
+    return effort
+
+
+def _scored(opened: Opened, prepared: Path, place: Path, entries: list[Entry]) -> tuple[list[Model], list[Entry]]:
+    models, failed = list[Model](), list[Entry]()
+    inputs = [spec for spec in opened.inputs]
+    data = open_dataset(prepared / "evaluation.npz", inputs, opened.session.outputs)
+    for entry in entries:
+        if entry.failure is not None:
+            failed.append(entry)
+            continue
+        _say(f"{opened.case.name}: scoring {entry.name}")
+        try:
+            if entry.peer == EDGEWARD:
+                scored = score_edgeward(opened, place / EDGEWARD)
+            else:
+                scored = score_peer(opened, data, entry.runtime, Path(entry.file))
+            models.append(Model(entry, scored, size_bytes(Path(entry.file))))
+        except Exception as error:  # noqa: BLE001 - a model that its runtime refuses is a row with its reason
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            failed.append(msgspec.structs.replace(entry, failure=f"its model does not run: {reason}"))
+    return models, failed
+
+
+def _result(
+    opened: Opened, prepared: Path, place: Path, models: list[Model], failed: list[Entry], took: dict[str, float],
+    asked: argparse.Namespace,
+) -> CaseResult:  # fmt: skip
+    case, metric = opened.case, metric_named(opened.case.metric)
+    times = _times("model", opened, prepared, place, models, asked)
+    frames = _times("frame", opened, prepared, place, models, asked) if case.kind == "vision" else None
+    given = next(model for model in models if model.entry.peer == "given").scored
+    rows = []
+    for index, model in enumerate(models):
+        lost = drop(metric, given.outputs, model.scored.outputs, given.targets, seed=asked.seed)
+        ratio, interval = median_ratio_interval(times[index], times[0], seed=asked.seed)
+        row = Row(
+            model.entry.name, model.entry.peer, model.entry.precision, model.entry.runtime,
+            score=metric.score(model.scored.outputs, given.targets), drop=lost.value, drop_ci=lost.interval,
+            size_bytes=model.size, p50_us=float(np.median(times[index])) * 1000, ratio=ratio, ratio_ci=interval,
+            took_s=model.entry.took_s,
+        )  # fmt: skip
+        if frames is not None:
+            ratio, interval = median_ratio_interval(frames[index], frames[0], seed=asked.seed)
+            p50 = float(np.median(frames[index])) * 1000
+            row = msgspec.structs.replace(row, frame_us=p50, frame_ratio=ratio, frame_ci=interval)
+        rows.append(row)
+    rows += [Row(entry.name, entry.peer, took_s=entry.took_s, failure=entry.failure) for entry in failed]
+    sign = 1 if metric.higher_is_better else -1
+    peers = [model for model in models[2:]] or models[1:2]
+    best = max(peers, key=lambda model: sign * metric.score(model.scored.outputs, given.targets))
+    behind = drop(metric, best.scored.outputs, models[0].scored.outputs, given.targets, seed=asked.seed)
+    return CaseResult(
+        case.name, case.kind, case.metric, case.max_drop, len(opened.evaluation), int(times[0].size), rows, took,
+        behind.value, behind.interval,
+    )  # fmt: skip
+
+
+def _times(
+    what: str, opened: Opened, prepared: Path, place: Path, models: list[Model], asked: argparse.Namespace
+) -> list[NDArray[np.float64]]:
+    """Milliseconds of each model, rounds × runs."""
+    _say(f"{opened.case.name}: timing {len(models)} models from the {'raw ' if what == 'frame' else ''}{what}")
+    predictor = Predictor(opened.session, preprocess=opened.steps)
+    raw = [opened.evaluation[index] for index in range(_RACE_SAMPLES)]
+    bench.save_feeds(place / "race-raw.npz", raw)
+    bench.save_feeds(place / "race-tensors.npz", [predictor.tensors(sample) for sample in raw])
+    runners = [
+        Runner(EDGEWARD, str(place / EDGEWARD)) if model.entry.peer == EDGEWARD
+        else Runner(model.entry.runtime, model.entry.file)
+        for model in models
+    ]  # fmt: skip
+    return race(
+        Job(
+            "frame" if what == "frame" else "model", runners, str(place / "race-tensors.npz"),
+            str(place / "race-raw.npz"), list(opened.inputs), opened.session.outputs[0], opened.steps, asked.seconds,
+            asked.seed, opened.case.metric in ("top1", "top5", "f1"),
+        )
+    )  # fmt: skip
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

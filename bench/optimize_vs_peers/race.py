@@ -1,0 +1,160 @@
+"""All models of a case timed in turn, each engine in a process of its own, which runs this module and takes turns.
+
+Edgeward's model never shares a process with a peer's of the same runtime: what the one asks of the runtime for its
+process (XNNPACK and AMX) would hold for the other.
+"""
+
+import gc
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import perf_counter, perf_counter_ns
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from bench.optimize_vs_peers.engines import open_engine
+from bench.optimize_vs_peers.frames import preparation
+from bench.optimize_vs_peers.score import first_output, native
+from msgspec import Struct
+from numpy.typing import NDArray
+
+from edgeward.infer import read_npz
+from edgeward.kit.process import Partner, receive, send
+from edgeward.records.model import Preprocess, TensorSpec
+
+_GENERATIONS = 3
+_RUNS = 5
+_WARMUP_ROUNDS = 5
+_MIN_ROUNDS = 15
+_LIMIT_S = 300
+
+Call = Callable[[int], object]
+"""Runs the model on one of its samples, by index."""
+
+
+class Runner(Struct, frozen=True):
+    """A peer's model file, or where `runtime` is "edgeward" the folder that it wrote."""
+
+    runtime: str
+    file: str
+
+
+class Job(Struct, frozen=True):
+    """Time the runners in turn. `samples` is an .npz: tensors for "model", raw frames for "frame"."""
+
+    what: Literal["model", "frame"]
+    runners: list[Runner]
+    samples: str
+    raw_samples: str
+    inputs: list[TensorSpec]
+    output: TensorSpec
+    steps: Preprocess
+    seconds: float
+    seed: int
+    classes: bool
+
+
+def race(job: Job) -> list[NDArray[np.float64]]:
+    """Milliseconds of each runner, rounds × runs: in each round everyone has a turn, in a new random order.
+
+    In a few generations of processes: where a model comes to lie in memory is drawn anew in each.
+    """
+    parts = []
+    for generation in range(_GENERATIONS):
+        generator = np.random.default_rng((job.seed, generation))
+        with ExitStack() as stack:
+            seats = _seats(stack, job)
+            for index in range(_WARMUP_ROUNDS):
+                _one_round(seats, index, generator)
+            start, rounds = perf_counter(), list[NDArray[np.float64]]()
+            while len(rounds) < _MIN_ROUNDS or perf_counter() - start < job.seconds / _GENERATIONS:
+                rounds.append(_one_round(seats, len(rounds), generator))
+        parts.append(np.stack(rounds, axis=1))
+    whole = np.concatenate(parts, axis=1)
+    return [whole[index] for index in range(len(job.runners))]
+
+
+def _seats(stack: ExitStack, job: Job) -> list[tuple[Partner, int]]:
+    """For each runner its process and its place there; one process for each engine."""
+    groups: dict[str, list[int]] = {}
+    for number, runner in enumerate(job.runners):
+        groups.setdefault(runner.runtime, []).append(number)
+    seats: dict[int, tuple[Partner, int]] = {}
+    for numbers in groups.values():
+        partner = stack.enter_context(Partner([sys.executable, "-m", "bench.optimize_vs_peers.race"]))
+        part = msgspec.structs.replace(job, runners=[job.runners[number] for number in numbers])
+        partner.ask(msgspec.json.encode(part), limit_s=_LIMIT_S)
+        seats |= {number: (partner, place) for place, number in enumerate(numbers)}
+    return [seats[number] for number in range(len(job.runners))]
+
+
+def _one_round(seats: Sequence[tuple[Partner, int]], index: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    taken = np.empty((len(seats), _RUNS))
+    for number in generator.permutation(len(seats)):
+        partner, place = seats[number]
+        taken[number] = msgspec.json.decode(partner.ask(b"%d %d" % (place, index), limit_s=_LIMIT_S))
+    return taken / 1e6
+
+
+def calls_of(job: Job) -> list[tuple[Call, int]]:
+    """For each runner its call and how many samples it has."""
+    tensors, raw = read_npz(Path(job.samples)), read_npz(Path(job.raw_samples))
+    count = len(next(iter(raw.values())))
+    samples = [[tensors[spec.name][i : i + 1] for spec in job.inputs] for i in range(count)]
+    rows = [{name: array[i] for name, array in raw.items()} for i in range(count)]
+    return [(_call(job, runner, samples, rows), count) for runner in job.runners]
+
+
+def _call(job: Job, runner: Runner, samples: list[list[Any]], raw: list[dict[str, Any]]) -> Call:
+    if runner.runtime == "edgeward":
+        return _edgeward_call(job.what, Path(runner.file), raw)
+    engine = open_engine(runner.runtime, Path(runner.file))
+    run, first = engine.run, first_output(engine, job.output)
+    if job.what == "model":
+        feeds = [native(engine, tensors) for tensors in samples]
+        return lambda index: run(feeds[index])
+    prepare = preparation(job.steps, engine.inputs[0])
+    frames = [row[job.inputs[0].name] for row in raw]
+    if job.classes:
+        return lambda index: run([prepare(frames[index])])[first].argmax()
+    dequantised = engine.outputs[first].dequantised
+    return lambda index: dequantised(run([prepare(frames[index])])[first])
+
+
+def _edgeward_call(what: str, out: Path, raw: list[dict[str, Any]]) -> Call:
+    from edgeward.bundle import find_bundle, open_predictor, trusted_keys, verify
+
+    predictor = open_predictor(verify(find_bundle(out / "bundle"), trusted_keys()), threads=1)
+    if what == "frame":
+        return lambda index: predictor.answer(raw[index])
+    feeds = [{name: tensor[None] for name, tensor in predictor.tensors(sample).items()} for sample in raw]
+    run = predictor.session.run
+    return lambda index: run(feeds[index])
+
+
+def main() -> None:
+    """One job, then turns: "PLACE SAMPLE", each answered by nanoseconds. An untimed run warms the caches first."""
+    output = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    job = msgspec.json.decode(receive(sys.stdin.buffer) or b"", type=Job)
+    calls = calls_of(job)
+    gc.collect()
+    gc.disable()
+    send(output, b"ready")
+    while (turn := receive(sys.stdin.buffer)) is not None:
+        place, index = map(int, turn.split())
+        call, count = calls[place]
+        call(index % count)
+        taken = []
+        for _ in range(_RUNS):
+            begin = perf_counter_ns()
+            call(index % count)
+            taken.append(perf_counter_ns() - begin)
+        send(output, msgspec.json.encode(taken))
+
+
+if __name__ == "__main__":
+    main()

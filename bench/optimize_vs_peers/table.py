@@ -1,0 +1,153 @@
+"""Rows → Markdown, and what the optimiser promises checked on them. Rules only."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from msgspec import Struct
+
+from edgeward.measure.bench import verdict_of
+
+EDGEWARD = "edgeward"
+
+
+class Row(Struct, frozen=True):
+    """One model of a case. The ratios are its p50 over Edgeward's, with their 95 % interval, of interleaved runs."""
+
+    name: str
+    peer: str
+    precision: str = ""
+    runtime: str = ""
+    score: float | None = None
+    drop: float | None = None
+    drop_ci: tuple[float, float] | None = None
+    size_bytes: int | None = None
+    p50_us: float | None = None
+    ratio: float | None = None
+    ratio_ci: tuple[float, float] | None = None
+    frame_us: float | None = None
+    frame_ratio: float | None = None
+    frame_ci: tuple[float, float] | None = None
+    took_s: float | None = None
+    failure: str | None = None
+
+
+class CaseResult(Struct, frozen=True):
+    """All rows of a case, Edgeward's first, the float model as given second."""
+
+    case: str
+    kind: str
+    metric: str
+    max_drop: float
+    samples: int
+    runs: int
+    rows: list[Row]
+    efforts: dict[str, float]
+    accuracy_behind_best: float
+    accuracy_behind_best_ci: tuple[float, float]
+
+
+class Check(NamedTuple):
+    """A promise, whether it was kept, and the figures."""
+
+    promise: str
+    kept: bool
+    figures: str
+
+
+def checks(result: CaseResult) -> list[Check]:
+    """What issue and documentation promise of a case. A speed inside the noise (2 %) counts as equal."""
+    ours, given, *peers = result.rows
+    gated = [row for row in peers if row.failure is None and row.drop is not None and row.drop <= result.max_drop]
+    timed = [row for row in gated if row.ratio is not None]
+    found = [_accuracy(result)]
+    if timed and ours.drop is not None:
+        fastest = min(timed, key=lambda row: row.ratio or 0)
+        low, high = fastest.ratio_ci or (0, 0)
+        found.append(
+            Check(
+                "as fast as the fastest peer that keeps the gate",
+                verdict_of(low, high) != "slower",
+                f"{fastest.name} takes {fastest.ratio:.2f}x of its time [{low:.2f}, {high:.2f}]",
+            )
+        )
+    framed = [row for row in gated if row.frame_ratio is not None]
+    if framed:
+        fastest = min(framed, key=lambda row: row.frame_ratio or 0)
+        share = 1 / (fastest.frame_ratio or 1)
+        figures = f"{share:.2f} of {fastest.name}"
+        found.append(Check("from the raw frame at most 0.90 of the fastest peer", share <= 0.90, figures))
+    low, high = given.ratio_ci or (1, 1)
+    slower = verdict_of(low, high) == "slower"
+    found.append(Check("never slower than float ONNX Runtime", not slower, f"{given.ratio or 1:.2f}x as fast"))
+    spent = sum(took for name, took in result.efforts.items() if name != EDGEWARD)
+    mine = result.efforts.get(EDGEWARD, 0.0)
+    found.append(Check("in no more time than the peers together", mine <= spent, f"{mine:.0f} s, they {spent:.0f} s"))
+    return [*found, *_size(result)]
+
+
+def _accuracy(result: CaseResult) -> Check:
+    low, high = result.accuracy_behind_best_ci
+    return Check(
+        "as accurate as the best peer, within the gate",
+        low <= 0 or result.accuracy_behind_best <= result.max_drop,
+        f"{result.accuracy_behind_best:+.4f} behind the best [{low:+.4f}, {high:+.4f}]",
+    )
+
+
+def _size(result: CaseResult) -> list[Check]:
+    ours, given, *peers = result.rows
+    alike = [row for row in peers if row.precision.startswith("int8") and row.size_bytes]
+    if not alike or not ours.size_bytes or not ours.precision.startswith("int8"):
+        return []
+    smallest = min(alike, key=lambda row: row.size_bytes or 0)
+    share = ours.size_bytes / (given.size_bytes or 1)
+    figures = f"{ours.size_bytes:,} B ({share:.2f} of float), {smallest.name} {smallest.size_bytes:,} B"
+    return [Check("no larger than the smallest int8 peer", ours.size_bytes <= (smallest.size_bytes or 0), figures)]
+
+
+def to_markdown(result: CaseResult) -> str:
+    """A heading, the table, and the promises."""
+    has_frames = any(row.frame_us is not None for row in result.rows)
+    head = ["", result.metric, "drop [95 %]", "bytes", "p50 µs", "time, Edgeward's = 1 [95 %]"]
+    head += ["from the raw frame, Edgeward's = 1"] if has_frames else []
+    head += ["took"]
+    lines = [
+        f"### {result.case}",
+        "",
+        f"{result.samples:,} evaluation samples; {result.runs:,} timed runs of each model, in turn.",
+        "",
+        _line(head),
+        _line(["---"] * len(head)),
+    ]
+    lines += [_line(_cells(row, has_frames)) for row in result.rows]
+    lines += [""]
+    lines += [
+        f"- {'kept' if check.kept else '**not kept**'}: {check.promise}: {check.figures}" for check in checks(result)
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row, has_frames: bool) -> Sequence[str]:
+    took = "" if row.took_s is None else f"{row.took_s:.0f} s"
+    if row.failure is not None:
+        return [row.name, f"does not run: {row.failure}"[:160].replace("|", "/"), *[""] * (4 + has_frames), took]
+    low, high = row.drop_ci or (0.0, 0.0)
+    cells = [
+        f"**{row.name}**" if row.peer == EDGEWARD else row.name,
+        f"{row.score:.4f}",
+        "" if row.drop is None else f"{row.drop:+.4f} [{low:+.4f}, {high:+.4f}]",
+        f"{row.size_bytes:,}",
+        "" if row.p50_us is None else f"{row.p50_us:.1f}",
+        _ratio(row.ratio, row.ratio_ci),
+    ]
+    return [*cells, *([_ratio(row.frame_ratio, row.frame_ci)] if has_frames else []), took]
+
+
+def _ratio(value: float | None, interval: tuple[float, float] | None) -> str:
+    if value is None or interval is None:
+        return ""
+    return f"{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]"
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -7,6 +7,7 @@ import base64
 import io
 import threading
 from collections import Counter
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,7 +138,10 @@ class OpenVinoSession:
                 inputs[spec.name] = tensor.data
             fixed = all(port.partial_shape.is_static for port in compiled.outputs)
             outputs = tuple(tensor.data for tensor in request.output_tensors) if fixed else None
-            self._ready[shapes] = _Ready(compiled, request.infer, inputs, outputs, request)
+            # The class below the public one builds no dictionary of copied results: an eighth of a small model's time.
+            plain: Any = super(ov.InferRequest, request)
+            infer = partial(plain.infer, {}, True, True)
+            self._ready[shapes] = _Ready(compiled, infer, inputs, outputs, request)
         return self._ready[shapes]
 
 

@@ -55,7 +55,7 @@ def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Re
     for runtime in ("openvino", "openvino-bf16") if _BFLOAT16 & set(cpu_features) else ("openvino",):
         yield _recipe(f"{runtime}-float32" if runtime == "openvino" else runtime, None, runtime=runtime)
         for method in ("minmax", "percentile"):
-            options = _int8(method, "uint8", per_channel=True, reduced=reduced)
+            options = _int8(method, "uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
             yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
 
 

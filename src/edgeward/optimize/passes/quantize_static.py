@@ -35,9 +35,14 @@ _SAMPLES = {"minmax": 256, "percentile": 128, "entropy": 128}
 """Calibration samples by method: histograms of every tensor are kept in memory."""
 
 
+_NOT_QUITE_ONE = 1.00001
+"""OpenVINO takes a rounding by 1 out as idle, and with it the sign that the bytes are quantised values."""
+
+
 class QuantizeStatic:
     """Options: method minmax|percentile|entropy, activations and weights uint8|int8, per_channel, reduce_range,
-    scope all|heavy (only the operators with weights)."""
+    scope all|heavy (only the operators with weights), entry bytes|cast (a raw sample goes into the first integer kernel
+    as its bytes, or by way of a float, which OpenVINO understands), float_tail (the last product stays unrounded)."""
 
     def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
         operators = {node.op_type for node in model.graph.node}
@@ -45,11 +50,13 @@ class QuantizeStatic:
             raise Unsupported("the model is quantised already: it holds QuantizeLinear or DequantizeLinear")
         if not operators & set(_HEAVY):
             raise Unsupported("there is no Conv, Gemm or MatMul in it that int8 could speed up")
-        options = {"method": "minmax", "scope": "all", **step.options}
+        options = {"method": "minmax", "scope": "all", "entry": "bytes", "float_tail": False, **step.options}
         if options["method"] not in _METHODS or options["scope"] not in ("all", "heavy"):
             raise WrongInput(f"quantize-static: no method {options['method']!r} or scope {options['scope']!r}")
         quantised = _quantised(model, options, context)
-        free = _enter_for_free(quantised)
+        if options["float_tail"]:
+            _leave_unrounded(quantised)
+        free = options["entry"] == "bytes" and _enter_for_free(quantised)
         return Passed(quantised, context.preprocess, ("the raw sample enters quantised as it is",) if free else ())
 
 
@@ -75,7 +82,10 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships
 def _quantised(model: onnx.ModelProto, options: Mapping[str, Any], context: Context) -> onnx.ModelProto:
     extra: dict[str, Any] = {"ActivationSymmetric": options.get("activations") == "int8", "WeightSymmetric": True}
     if any(RAW_FLOAT in node.output for node in model.graph.node) and options.get("activations", "uint8") == "uint8":
-        exact = {"scale": np.array(1.0, np.float32), "zero_point": np.array(0, np.uint8)}
+        exact = {
+            "scale": np.array(1.0 if options["entry"] == "bytes" else _NOT_QUITE_ONE, np.float32),
+            "zero_point": np.array(0, np.uint8),
+        }
         extra["TensorQuantOverrides"] = {RAW_FLOAT: [{"quant_type": QuantType.QUInt8, **exact}]}
     samples = context.samples[: _SAMPLES[options["method"]]]
     root = logging.getLogger()
@@ -121,6 +131,37 @@ def _enter_for_free(model: onnx.ModelProto) -> bool:
     if exact and len(exact) == len(users):
         graph.node.remove(cast)
     return bool(exact)
+
+
+def _leave_unrounded(model: onnx.ModelProto) -> None:
+    """Takes the rounding off matrix products that only float operators read, such as the last one before a Softmax."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    kept = {output.name for output in graph.output}
+    for back in [node for node in graph.node if node.op_type == "DequantizeLinear"]:
+        there = makers.get(back.input[0])
+        if there is None or there.op_type != "QuantizeLinear" or len(users[back.input[0]]) > 1:
+            continue
+        source = makers.get(there.input[0])
+        readers = users.get(back.output[0], [])
+        if (
+            source is None
+            or source.op_type not in ("Gemm", "MatMul")
+            or any(reader.op_type in (*_HEAVY, *_WITH_THEM) for reader in readers)
+        ):
+            continue
+        if back.output[0] in kept:
+            source.output[0] = back.output[0]
+        for reader in readers:
+            for index, name in enumerate(reader.input):
+                if name == back.output[0]:
+                    reader.input[index] = source.output[0]
+        graph.node.remove(there)
+        graph.node.remove(back)
 
 
 def _is_exact(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> bool:

@@ -1,7 +1,7 @@
 """Brings a model into the form that the other passes read: one opset, constants as initialisers, folded and fused."""
 
 import onnx
-from onnx import version_converter
+from onnx import helper, shape_inference, version_converter
 
 from edgeward.kit import log
 from edgeward.optimize.passes.base import Context, Pass, Passed
@@ -21,6 +21,7 @@ class Simplify:
         _drop_listed_initialisers(copy)
         copy = _with_recent_opset(copy, notes)
         copy = _slimmed(copy, notes)
+        _join_bias(copy)
         return Passed(copy, context.preprocess, tuple(notes))
 
 
@@ -61,6 +62,44 @@ def _slimmed(model: onnx.ModelProto, notes: list[str]) -> onnx.ModelProto:
     if before != after:
         notes.append(f"{before} operators became {after}")
     return slim
+
+
+def _join_bias(model: onnx.ModelProto) -> None:
+    """MatMul and the Add of a bias behind it become one Gemm, which quantisers and runtimes know as one operator."""
+    graph = model.graph
+    ranks = _ranks(model)
+    constants = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    users: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    outputs = {output.name for output in graph.output}
+    for product in [node for node in graph.node if node.op_type == "MatMul"]:
+        weight = constants.get(product.input[1], ())
+        readers = users.get(product.output[0], [])
+        if ranks.get(product.input[0]) != 2 or len(weight) != 2 or len(readers) != 1 or product.output[0] in outputs:
+            continue
+        add = readers[0]
+        others = [name for name in add.input if name != product.output[0]]
+        if add.op_type != "Add" or len(others) != 1 or constants.get(others[0]) not in ((weight[1],), (1, weight[1])):
+            continue
+        add.CopyFrom(
+            helper.make_node("Gemm", [*product.input, others[0]], list(add.output), name=add.name or product.name)
+        )
+        graph.node.remove(product)
+
+
+def _ranks(model: onnx.ModelProto) -> dict[str, int]:
+    """How many dimensions each value has, where that can be told."""
+    try:
+        graph = shape_inference.infer_shapes(model, data_prop=True).graph
+    except shape_inference.InferenceError:
+        graph = model.graph
+    return {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.value_info)
+        if value.type.tensor_type.HasField("shape")
+    }
 
 
 plugin: Pass = Simplify()

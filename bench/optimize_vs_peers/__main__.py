@@ -76,7 +76,7 @@ def _case(case: Case, peers: list[Peer], asked: argparse.Namespace) -> CaseResul
     entries = [*ours.entries, given, *(entry for effort in efforts for entry in effort.entries)]
     models, failed = _scored(opened, prepared, place, entries)
     took = {effort.peer: effort.took_s for effort in [ours, *efforts]}
-    return _result(opened, prepared, place, models, failed, took, asked)
+    return _result(opened, place, models, failed, took, asked)
 
 
 def _effort(peer: Peer, case: Case, place: Path, prepared: Path, asked: argparse.Namespace) -> Effort:
@@ -92,7 +92,7 @@ def _effort(peer: Peer, case: Case, place: Path, prepared: Path, asked: argparse
 
 def _scored(opened: Opened, prepared: Path, place: Path, entries: list[Entry]) -> tuple[list[Model], list[Entry]]:
     models, failed = list[Model](), list[Entry]()
-    inputs = [spec for spec in opened.inputs]
+    inputs = list(opened.inputs)
     data = open_dataset(prepared / "evaluation.npz", inputs, opened.session.outputs)
     for entry in entries:
         if entry.failure is not None:
@@ -112,12 +112,12 @@ def _scored(opened: Opened, prepared: Path, place: Path, entries: list[Entry]) -
 
 
 def _result(
-    opened: Opened, prepared: Path, place: Path, models: list[Model], failed: list[Entry], took: dict[str, float],
+    opened: Opened, place: Path, models: list[Model], failed: list[Entry], took: dict[str, float],
     asked: argparse.Namespace,
 ) -> CaseResult:  # fmt: skip
     case, metric = opened.case, metric_named(opened.case.metric)
-    times = _times("model", opened, prepared, place, models, asked)
-    frames = _times("frame", opened, prepared, place, models, asked) if case.kind == "vision" else None
+    times = _times("model", opened, place, models, asked)
+    frames = _times("frame", opened, place, models, asked) if case.kind == "vision" else None
     given = next(model for model in models if model.entry.peer == "given").scored
     rows = []
     for index, model in enumerate(models):
@@ -136,7 +136,7 @@ def _result(
         rows.append(row)
     rows += [Row(entry.name, entry.peer, took_s=entry.took_s, failure=entry.failure) for entry in failed]
     sign = 1 if metric.higher_is_better else -1
-    peers = [model for model in models[2:]] or models[1:2]
+    peers = models[2:] or models[1:2]
     best = max(peers, key=lambda model: sign * metric.score(model.scored.outputs, given.targets))
     behind = drop(metric, best.scored.outputs, models[0].scored.outputs, given.targets, seed=asked.seed)
     return CaseResult(
@@ -146,7 +146,7 @@ def _result(
 
 
 def _times(
-    what: str, opened: Opened, prepared: Path, place: Path, models: list[Model], asked: argparse.Namespace
+    what: str, opened: Opened, place: Path, models: list[Model], asked: argparse.Namespace
 ) -> list[NDArray[np.float64]]:
     """Milliseconds of each model, rounds × runs."""
     _say(f"{opened.case.name}: timing {len(models)} models from the {'raw ' if what == 'frame' else ''}{what}")

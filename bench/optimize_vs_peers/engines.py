@@ -108,7 +108,7 @@ def _litert(file: Path) -> Engine:
 
 
 def _place(name: str) -> int:
-    """litert-torch names inputs "serving_default_args_1:0" and lists them in no order of its own; others are in order."""
+    """litert-torch names inputs "serving_default_args_1:0" in no order; others are in order."""
     number = name.partition("args_")[2].partition(":")[0]
     return int(number) if number.isdigit() else 0
 

@@ -1,4 +1,4 @@
-"""One scorer for every model: preprocessed tensors go in one by one, the first output is judged by the case's metric."""
+"""One scorer for every model: input tensors go in one by one, the first output is judged by the case's metric."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

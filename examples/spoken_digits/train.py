@@ -1,6 +1,7 @@
 """Trains a small classifier of spoken digits on the recordings of the Free Spoken Digit Dataset.
 
-Writes spoken-digits.onnx, preprocess.toml, calibration/ and evaluation/ (recordings that training never saw).
+Writes a case: model.onnx, model.pt2, case.toml, preprocess.toml, calibration/ and evaluation/ (recordings that training
+never saw).
 Needs `pip install torch==2.13.0` and then `pip install 'edgeward[train]'`. Takes about a minute on one core.
 """
 
@@ -12,14 +13,16 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnx
-import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from edgeward.infer import Preprocessor, read_wav
 from edgeward.records.model import PreprocessFile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from case_folder import describe, export, new_folder
+from networks import NETWORKS
 
 SEED = 7
 CALIBRATION = 300
@@ -41,25 +44,6 @@ low_hz = 20.0
 high_hz = 4000.0
 """
 STEPS = msgspec.toml.decode(PREPROCESS_TOML, type=PreprocessFile).preprocess
-
-
-class SpokenDigits(nn.Module):
-    """(batch, 1, frames, mels) plain log-mel energies → (batch, 10) scores. `mean` and `std` are of the energies."""
-
-    def __init__(self, mean: float, std: float) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-        widths = ((1, 32, 2), (32, 64, 2), (64, 64, 1), (64, 96, 2))
-        self.body = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv2d(into, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU())
-                for into, out, stride in widths
-            ),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(96, 10),
-        )  # fmt: skip
-
-    def forward(self, features: torch.Tensor) -> torch.Tensor:
-        return self.body((features - self.mean) / self.std)  # type: ignore[no-any-return]
 
 
 def split(files: list[Path]) -> dict[str, list[Path]]:
@@ -98,43 +82,23 @@ def train(model: nn.Module, features: torch.Tensor, labels: torch.Tensor, epochs
         print(f"epoch {epoch + 1}/{epochs}: loss {loss.item():.4f}", file=sys.stderr)
 
 
-def export(model: nn.Module, file: Path, sample: torch.Tensor) -> NDArray[np.float32]:
-    """Writes the ONNX file; returns what it answers. Raises ValueError when that is not what PyTorch answers."""
-    model.eval()
-    torch.onnx.export(
-        model, (sample,), file, dynamo=True, external_data=False, input_names=["features"], output_names=["scores"],
-        dynamic_shapes=({0: torch.export.Dim("batch")},), verbose=False,
-    )  # fmt: skip
-    exported = onnx.load(file)
-    for part in (exported.graph, *exported.graph.node, *exported.graph.value_info):
-        part.ClearField("metadata_props")  # notes of the exporter: where on this machine the code stands
-    onnx.checker.check_model(exported)
-    onnx.save(exported, file)
-    with torch.no_grad():
-        expected = model(sample).numpy()
-    scores: NDArray[np.float32] = ort.InferenceSession(file).run(None, {"features": sample.numpy()})[0]
-    if not np.abs(scores - expected).max() < 1e-3:
-        raise ValueError("ONNX Runtime does not answer as PyTorch does")
-    return scores
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="WAVs: {digit}_{speaker}_{n}.wav")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a new folder to write")
+    parser.add_argument("--network", choices=NETWORKS, default="plain")
     parser.add_argument("--epochs", type=int, default=20)
     arguments = parser.parse_args()
     files = sorted(file for file in arguments.data.rglob("*.wav") if re.fullmatch(r"\d_[^_]+_\d+", file.stem))
     parts = split(files)
     if not parts["evaluation"] or not parts["train"]:
         parser.error(f"{arguments.data}: too few recordings named like 7_jackson_12.wav: {len(files)}")
-    if arguments.output.is_file() or any(arguments.output.glob("*")):
-        parser.error(f"{arguments.output}: there is something in it; name a new folder")
+    new_folder(parser, arguments.output)
     torch.manual_seed(SEED)
     torch.set_num_threads(1)
     print(", ".join(f"{len(part)} for {name}" for name, part in parts.items()), file=sys.stderr)
     features, labels = tensors(parts["train"])
-    model = SpokenDigits(features.mean().item(), features.std().item())
+    model = NETWORKS[arguments.network](features.mean().item(), features.std().item())
     train(model, features, labels, arguments.epochs)
     for name in ("calibration", "evaluation"):
         (arguments.output / name).mkdir(parents=True)
@@ -142,7 +106,9 @@ def main() -> None:
             shutil.copyfile(file, arguments.output / name / file.name)
     (arguments.output / "preprocess.toml").write_text(PREPROCESS_TOML, encoding="utf-8")
     features, labels = tensors(parts["evaluation"])
-    right = export(model, arguments.output / "spoken-digits.onnx", features).argmax(1) == labels.numpy()
+    kind = "sequence" if arguments.network == "transformer" else "audio"
+    describe(arguments.output, name=f"spoken-digits-{arguments.network}", kind=kind, metric="top1", max_drop=0.01)
+    right = export(model, arguments.output, features, takes="features", gives="scores").argmax(1) == labels.numpy()
     print(f"accuracy on {len(right)} recordings it never saw: {right.mean():.4f}", file=sys.stderr)
 
 

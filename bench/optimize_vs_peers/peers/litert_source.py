@@ -28,7 +28,7 @@ def _convert(case: Case, file: Path) -> None:
     program = torch.export.load(case.file("model.pt2"))
     first = case.calibration(1)[0]
     sample = tuple(torch.from_numpy(tensor) for tensor in first.values())
-    litert_torch.convert(program.module().eval(), sample).export(str(file))
+    litert_torch.convert(program.module(), sample).export(str(file))
 
 
 def with_signature(data: bytes) -> bytes:

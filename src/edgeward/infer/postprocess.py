@@ -29,8 +29,18 @@ def classes_of(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) 
     classes: tuple[Class, ...] = ()
     for step in steps:
         flat = scores.reshape(-1)
-        classes = _best(softmax(flat) if step.softmax else flat, step.top, labels)
+        if step.top == 1 and step.softmax:
+            classes = (_likeliest(flat, labels),)
+        else:
+            classes = _best(softmax(flat) if step.softmax else flat, step.top, labels)
     return classes
+
+
+def _likeliest(scores: NDArray[Any], labels: Sequence[str]) -> Class:
+    """The best class and its probability: a softmax of which one value is wanted."""
+    index = int(scores.argmax())
+    probability = 1 / float(np.exp(scores - scores[index]).sum())
+    return Class(labels[index] if index < len(labels) else str(index), index, probability)
 
 
 def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Class, ...]:

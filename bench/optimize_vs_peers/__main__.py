@@ -152,6 +152,7 @@ def _times(
     _say(f"{opened.case.name}: timing {len(models)} models from the {'raw ' if what == 'frame' else ''}{what}")
     predictor = Predictor(opened.session, preprocess=opened.steps)
     raw = [opened.evaluation[index] for index in range(_RACE_SAMPLES)]
+    raw = [sample for sample in raw if all(sample[name].shape == raw[0][name].shape for name in sample)]
     bench.save_feeds(place / "race-raw.npz", raw)
     bench.save_feeds(place / "race-tensors.npz", [predictor.tensors(sample) for sample in raw])
     runners = [

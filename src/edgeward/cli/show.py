@@ -31,7 +31,8 @@ def command(subject: Path, as_json: bool) -> None:
         else:
             _show_bundle(bundle)
         return
-    from edgeward.optimize.inspect import describe, read_model
+    from edgeward.optimize.inspect import describe
+    from edgeward.optimize.readers import read_model
 
     facts = describe(read_model(subject))
     if as_json:

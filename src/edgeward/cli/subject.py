@@ -60,19 +60,20 @@ def _of_bundle(path: Path, keys: Sequence[Path], threads: int | None) -> Subject
 
 
 def _of_file(path: Path, threads: int, preprocess: Path | None) -> Subject:
-    data = _model_bytes(path)
+    runtime = "litert" if path.suffix.lower() == ".tflite" and path.is_file() else _PLAIN_RUNTIME
+    data = path.read_bytes() if runtime == "litert" else _model_bytes(path)
     steps = codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None
     try:
-        session = runtimes.load(_PLAIN_RUNTIME).load(data, threads=threads)
+        session = runtimes.load(runtime).load(data, threads=threads)
     except (WrongInput, Unsupported) as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
-    return Subject(path, data, _PLAIN_RUNTIME, session, threads, steps, None)
+    return Subject(path, data, runtime, session, threads, steps, None)
 
 
 def _model_bytes(path: Path) -> bytes:
     """The whole model. A device without the package onnx takes the file as it is, with fewer words about faults."""
     if find_spec("onnx") is not None:
-        from edgeward.optimize.inspect import read_model
+        from edgeward.optimize.readers import read_model
 
         model: bytes = read_model(path).SerializeToString()
         return model

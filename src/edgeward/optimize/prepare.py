@@ -14,7 +14,9 @@ from edgeward.measure.dataset import LoadedSet, open_dataset
 from edgeward.measure.evaluate import answers
 from edgeward.measure.fit import IMAGE_SCALINGS, fit_steps
 from edgeward.measure.quality import METRICS
-from edgeward.optimize.inspect import describe, fix_shapes, read_model
+from edgeward.optimize.inspect import describe, fix_shapes
+from edgeward.optimize.parity import prove
+from edgeward.optimize.readers import read
 from edgeward.records.model import ModelFacts, Preprocess, TensorSpec
 from edgeward.records.target import Budget
 
@@ -22,6 +24,7 @@ BASELINE_RUNTIME = "onnxruntime"
 """What runs the model as given."""
 _CALIBRATION_SAMPLES = 512
 _SCALING_SAMPLES = 200
+_PARITY_SAMPLES = 32
 
 
 class Order(NamedTuple):
@@ -60,19 +63,24 @@ def prepare(order: Order) -> Task:
     """Reads everything once. Raises WrongInput or Unsupported, in one sentence, for whatever cannot work."""
     if not math.isfinite(order.max_drop):
         raise WrongInput(f"--max-drop: wanted a finite number, got {order.max_drop}", hint="--max-drop 0.01")
-    model = read_model(order.model)
+    found = read(order.model)
+    model = found.model
     if order.shapes:
         model = fix_shapes(model, order.shapes)
     model_bytes = model.SerializeToString()
     session = _session(order, model_bytes)
     inputs = tuple(_without_batch(spec) for spec in session.inputs)
     whole = open_dataset(order.data, inputs, session.outputs)
-    notes: list[str] = []
+    notes = list(found.notes)
     evaluation, calibration = _parts(order, whole, inputs, session, notes)
     steps = order.preprocess
     if steps is None:
         steps = _steps(session, inputs, calibration, notes)
     _check_fit(order, session, evaluation, steps)
+    if found.original is not None:
+        predictor = Predictor(session, preprocess=steps)
+        few = [predictor.tensors(calibration[index]) for index in range(min(len(calibration), _PARITY_SAMPLES))]
+        notes.append(prove(found.original, session, few))
     return Task(model, model_bytes, describe(model), evaluation, calibration, steps, tuple(notes))
 
 

@@ -1,0 +1,104 @@
+"""Model files of other frameworks are read with the answers of the original, or refused in one sentence."""
+
+import contextlib
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from tests.conformance.test_exporter_members import CHAINS, _model
+
+from edgeward.infer import runtimes
+from edgeward.kit.errors import EdgewardError, Failed, Unsupported, WrongInput
+from edgeward.optimize import exporters, parity, readers
+
+pytest.importorskip("ai_edge_litert")
+TORCH = importlib.util.find_spec("torch") is not None
+
+
+def _tflite(nodes: str, folder: Path) -> Path:
+    file = folder / "model.tflite"
+    file.write_bytes(exporters.load("litert").export(_model(nodes)).data)
+    return file
+
+
+@pytest.mark.parametrize("nodes", CHAINS.values(), ids=CHAINS.keys())
+def test_a_litert_model_answers_the_same_once_it_is_read(nodes, tmp_path):
+    found = readers.read(_tflite(nodes, tmp_path))
+    session = runtimes.load("onnxruntime").load(found.model.SerializeToString(), threads=1)
+    values = np.random.default_rng(0).normal(size=(4, 8, 10)).astype(np.float32)
+    assert "answers differ by at most" in parity.prove(found.original, session, [{"x": values}])
+
+
+def test_a_batch_of_one_becomes_free_where_no_operator_mixes_samples(tmp_path):
+    model = readers.read_model(_tflite(CHAINS["residual"], tmp_path))
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "batch"
+
+
+def test_answers_that_are_not_the_originals_stop_the_work(tmp_path):
+    found = readers.read(_tflite(CHAINS["conv"], tmp_path))
+    for tensor in found.model.graph.initializer:
+        if len(tensor.dims) == 4:
+            changed = onnx.numpy_helper.to_array(tensor) * np.float32(1.2)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(changed, tensor.name))
+    session = runtimes.load("onnxruntime").load(found.model.SerializeToString(), threads=1)
+    with pytest.raises(Failed, match="answers differ by up to"):
+        parity.prove(found.original, session, [{"x": np.ones((4, 8, 10), np.float32)}])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [(b"", "empty"), (b"no model at all", "TFL3"), (b"\x1c\0\0\0TFL3" + bytes(64), ""), (b"\x89PNG\r\n\x1a\n", "TFL3")],
+    ids=["empty", "text", "zeros", "picture"],
+)
+def test_what_is_no_litert_model_is_refused_in_one_sentence(data, reason, tmp_path):
+    file = tmp_path / "bad.tflite"
+    file.write_bytes(data)
+    with pytest.raises(WrongInput) as caught:
+        readers.read(file)
+    assert str(file) in caught.value.message
+    assert reason in caught.value.message
+
+
+def test_damaged_litert_models_end_in_a_model_or_a_sentence(tmp_path):
+    whole = _tflite(CHAINS["conv-bias-relu"], tmp_path).read_bytes()
+    generator = np.random.default_rng(5)
+    file = tmp_path / "damaged.tflite"
+    for _ in range(150):
+        data = bytearray(whole)
+        for place in generator.integers(8, len(data), 3):
+            data[place] = generator.integers(0, 256)
+        file.write_bytes(bytes(data[: generator.integers(len(data) // 2, len(data) + 1)]))
+        with contextlib.suppress(EdgewardError):
+            readers.read(file)
+
+
+def test_a_pickled_pytorch_model_is_never_opened(tmp_path):
+    file = tmp_path / "model.pt"
+    file.write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")
+    with pytest.raises(Unsupported, match="pickled PyTorch"):
+        readers.read(file)
+
+
+@pytest.mark.skipif(TORCH, reason="torch is installed here")
+def test_a_pytorch_program_names_the_extra_that_reads_it(tmp_path):
+    (tmp_path / "model.pt2").write_bytes(b"PK")
+    with pytest.raises(Unsupported) as caught:
+        readers.read(tmp_path / "model.pt2")
+    assert "edgeward[train]" in (caught.value.hint or "")
+
+
+@pytest.mark.skipif(not TORCH, reason="torch is not installed: pip install 'edgeward[train]'")
+@pytest.mark.slow
+def test_a_pytorch_program_is_read_with_the_same_answers(tmp_path):
+    import torch
+
+    program = torch.export.export(
+        torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.ReLU()).eval(), (torch.ones(1, 4),)
+    )
+    torch.export.save(program, tmp_path / "model.pt2")
+    found = readers.read(tmp_path / "model.pt2")
+    session = runtimes.load("onnxruntime").load(found.model.SerializeToString(), threads=1)
+    name = session.inputs[0].name
+    assert "the same best output on 1 of 1" in parity.prove(found.original, session, [{name: np.ones(4, np.float32)}])

@@ -1,22 +1,26 @@
 """Order → task: the model, the data and the steps between them, checked before any work is done."""
 
 import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import onnx
 
-from edgeward.infer import Predictor, runtimes
+from edgeward.infer import Predictor
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError, WrongInput
 from edgeward.measure.dataset import LoadedSet, open_dataset
 from edgeward.measure.evaluate import answers
 from edgeward.measure.fit import IMAGE_SCALINGS, fit_steps
+from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.quality import METRICS
 from edgeward.optimize.inspect import describe, fix_shapes
 from edgeward.optimize.parity import prove
-from edgeward.optimize.readers import read
+from edgeward.optimize.readers import Read, read
 from edgeward.records.model import ModelFacts, Preprocess, TensorSpec
 from edgeward.records.target import Budget
 
@@ -68,7 +72,11 @@ def prepare(order: Order) -> Task:
     if order.shapes:
         model = fix_shapes(model, order.shapes)
     model_bytes = model.SerializeToString()
-    session = _session(order, model_bytes)
+    with _session(order, model_bytes) as session:
+        return _task(order, found._replace(model=model), model_bytes, session)
+
+
+def _task(order: Order, found: Read, model_bytes: bytes, session: Session) -> Task:
     inputs = tuple(_without_batch(spec) for spec in session.inputs)
     whole = open_dataset(order.data, inputs, session.outputs)
     notes = list(found.notes)
@@ -81,14 +89,21 @@ def prepare(order: Order) -> Task:
         predictor = Predictor(session, preprocess=steps)
         few = [predictor.tensors(calibration[index]) for index in range(min(len(calibration), _PARITY_SAMPLES))]
         notes.append(prove(found.original, session, few))
-    return Task(model, model_bytes, describe(model), evaluation, calibration, steps, tuple(notes))
+    return Task(found.model, model_bytes, describe(found.model), evaluation, calibration, steps, tuple(notes))
 
 
-def _session(order: Order, model_bytes: bytes) -> Session:
-    try:
-        return runtimes.load(BASELINE_RUNTIME).load(model_bytes, threads=1)
-    except EdgewardError as error:
-        raise type(error)(f"{order.model}: {error.message}", hint=error.hint) from error
+@contextmanager
+def _session(order: Order, model_bytes: bytes) -> Iterator[Session]:
+    """The model as given, in a process of its own: one that crashes the runtime is told in a sentence."""
+    with tempfile.TemporaryDirectory(prefix="edgeward-") as folder:
+        file = Path(folder) / "model.onnx"
+        file.write_bytes(model_bytes)
+        try:
+            session = IsolatedSession(str(file), BASELINE_RUNTIME, 1)
+        except EdgewardError as error:
+            raise type(error)(f"{order.model}: {error.message}", hint=error.hint) from error
+        with session:
+            yield session
 
 
 def _without_batch(spec: TensorSpec) -> TensorSpec:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeward.infer import postprocess as post
 from edgeward.infer.preprocess import Preprocessor
 from edgeward.infer.runtimes.base import Session
-from edgeward.kit.errors import WrongInput
+from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.records.model import Postprocess, Preprocess, TensorSpec
 
 Sample = Mapping[str, NDArray[Any]]
@@ -48,7 +48,10 @@ class Predictor:
         self._prepare = Preprocessor(preprocess) if preprocess else None
         self._postprocess = postprocess
         self._labels = labels
-        self._slots = tuple((spec.name, np.dtype(spec.dtype), spec.shape[1:], _size(spec)) for spec in session.inputs)
+        self._slots = tuple(
+            (spec.name, np.dtype("object" if spec.dtype == "string" else spec.dtype), spec.shape[1:], _size(spec))
+            for spec in session.inputs
+        )
         self._names = tuple(spec.name for spec in session.outputs)
 
     def answer(self, sample: Sample) -> Answer:
@@ -89,7 +92,9 @@ class Predictor:
             if fixed is not None:
                 group += [group[-1]] * (fixed - count)
             feeds = {name: np.stack([tensors[name] for tensors in group]) for name in group[0]}
-            yield tuple(value[:count] for value in self.session.run(feeds))
+            yield tuple(
+                _rows(name, value, count) for name, value in zip(self._names, self.session.run(feeds), strict=True)
+            )
 
 
 def _size(spec: TensorSpec) -> int | None:
@@ -102,8 +107,19 @@ def _size(spec: TensorSpec) -> int | None:
     return product
 
 
+def _rows(name: str, value: NDArray[Any], count: int) -> NDArray[Any]:
+    """The first `count` answers of a batch. Raises Unsupported where the output has none for each sample."""
+    if not isinstance(value, np.ndarray):
+        raise Unsupported(f"output {name!r} is no tensor; sequences and maps are not supported")
+    if value.ndim == 0 or len(value) < count:
+        raise Unsupported(f"output {name!r} has shape {list(value.shape)} for {count} samples: it has no batch axis")
+    return value[:count]
+
+
 def _cast(name: str, tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     """Into the model's dtype where no value is lost: bytes to floats, int64 to int32 in range; else WrongInput."""
+    if dtype.kind in "OU" and tensor.dtype.kind in "OUS":
+        return tensor.astype(object)
     if dtype.kind == "f" and tensor.dtype.kind in "fiub":
         return tensor.astype(dtype)
     if dtype.kind in "iu" and tensor.dtype.kind in "iub" and (tensor.size == 0 or _in_range(tensor, dtype)):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import read_npz, runtimes
 from edgeward.infer.runtimes import Session
-from edgeward.kit.errors import EdgewardError
+from edgeward.kit.errors import EdgewardError, Unsupported
 from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import (
     Contender,
@@ -95,6 +95,10 @@ def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
     for message in messages:
         try:
             values = session.run(unpacked(decode(message, Tensors)))
+            if strange := [
+                spec.name for spec, value in zip(session.outputs, values, strict=True) if _is_no_array(value)
+            ]:
+                raise Unsupported(f"output {strange[0]!r} is no tensor; sequences and maps are not supported")
             yield packed({str(place): value for place, value in enumerate(values)})
         except EdgewardError as error:
             yield _told(error)
@@ -128,6 +132,10 @@ def _answers(job: Job, messages: Iterable[bytes]) -> Iterable[Result]:
     if isinstance(job, Solo):
         return [alone(job)]
     return opened(job, messages) if isinstance(job, Open) else stable(job, messages)
+
+
+def _is_no_array(value: object) -> bool:
+    return not isinstance(value, np.ndarray)
 
 
 def _told(error: EdgewardError) -> ErrorTold:

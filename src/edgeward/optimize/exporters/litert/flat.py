@@ -11,6 +11,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 from numpy.typing import NDArray
 
+from edgeward.kit.errors import Unsupported
+
 _TYPES = {
     "float32": schema.TensorType.FLOAT32, "int8": schema.TensorType.INT8, "uint8": schema.TensorType.UINT8,
     "int32": schema.TensorType.INT32, "int64": schema.TensorType.INT64, "bool": schema.TensorType.BOOL,
@@ -101,6 +103,8 @@ class FlatModel:
         return bytes(builder.Output())
 
     def _add(self, shape: Sequence[int], dtype: str, buffer: int, quantisation: Quantisation | None, name: str) -> int:
+        if dtype not in _TYPES:
+            raise Unsupported(f"LiteRT: tensors of {dtype}")
         entry = schema.TensorT()
         entry.shape, entry.type, entry.buffer = np.array(shape, np.int32), _TYPES[dtype], buffer
         entry.name = name or None

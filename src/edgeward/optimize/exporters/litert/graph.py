@@ -100,6 +100,8 @@ def _stated(model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[st
     shapes: dict[str, tuple[int, ...]] = {}
     dtypes: dict[str, str] = {}
     for node in [*model.graph.value_info, *model.graph.input, *model.graph.output]:
+        if not node.type.tensor_type.elem_type:
+            raise Unsupported(f"LiteRT: {node.name!r} is no tensor, or its type is not known before it runs")
         dims = [dim.dim_value if dim.HasField("dim_value") else -1 for dim in node.type.tensor_type.shape.dim]
         dtypes[node.name] = np.dtype(helper.tensor_dtype_to_np_dtype(node.type.tensor_type.elem_type)).name
         if node.type.tensor_type.HasField("shape") and -1 not in dims:

@@ -1,7 +1,7 @@
-"""All models of a case timed in turn, each engine in a process of its own, which runs this module and takes turns.
+"""All models of a case timed in turn, each in a process of its own, which runs this module and takes turns.
 
-Edgeward's model never shares a process with a peer's of the same runtime: what the one asks of the runtime for its
-process (XNNPACK and AMX) would hold for the other.
+What one model asks of a runtime for its process (XNNPACK and AMX) would hold for another there; and a process that has
+more turns than others has warmer caches.
 """
 
 import gc
@@ -27,6 +27,7 @@ from edgeward.records.model import Preprocess, TensorSpec
 
 _GENERATIONS = 3
 _RUNS = 5
+_UNTIMED_RUNS = 3
 _WARMUP_ROUNDS = 5
 _MIN_ROUNDS = 15
 _LIMIT_S = 300
@@ -77,25 +78,20 @@ def race(job: Job) -> list[NDArray[np.float64]]:
     return [whole[index] for index in range(len(job.runners))]
 
 
-def _seats(stack: ExitStack, job: Job) -> list[tuple[Partner, int]]:
-    """For each runner its process and its place there; one process for each engine."""
-    groups: dict[str, list[int]] = {}
-    for number, runner in enumerate(job.runners):
-        groups.setdefault(runner.runtime, []).append(number)
-    seats: dict[int, tuple[Partner, int]] = {}
-    for numbers in groups.values():
+def _seats(stack: ExitStack, job: Job) -> list[Partner]:
+    """For each runner its process."""
+    seats = []
+    for runner in job.runners:
         partner = stack.enter_context(Partner([sys.executable, "-m", "bench.optimize_vs_peers.race"]))
-        part = msgspec.structs.replace(job, runners=[job.runners[number] for number in numbers])
-        partner.ask(msgspec.json.encode(part), limit_s=_LIMIT_S)
-        seats |= {number: (partner, place) for place, number in enumerate(numbers)}
-    return [seats[number] for number in range(len(job.runners))]
+        partner.ask(msgspec.json.encode(msgspec.structs.replace(job, runners=[runner])), limit_s=_LIMIT_S)
+        seats.append(partner)
+    return seats
 
 
-def _one_round(seats: Sequence[tuple[Partner, int]], index: int, generator: np.random.Generator) -> NDArray[np.float64]:
+def _one_round(seats: Sequence[Partner], index: int, generator: np.random.Generator) -> NDArray[np.float64]:
     taken = np.empty((len(seats), _RUNS))
     for number in generator.permutation(len(seats)):
-        partner, place = seats[number]
-        taken[number] = msgspec.json.decode(partner.ask(b"%d %d" % (place, index), limit_s=_LIMIT_S))
+        taken[number] = msgspec.json.decode(seats[number].ask(b"%d" % index, limit_s=_LIMIT_S))
     return taken / 1e6
 
 
@@ -136,22 +132,22 @@ def _edgeward_call(what: str, out: Path, raw: list[dict[str, Any]]) -> Call:
 
 
 def main() -> None:
-    """One job, then turns: "PLACE SAMPLE", each answered by nanoseconds. An untimed run warms the caches first."""
+    """One job of one runner, then turns: the sample's number, answered by nanoseconds. Untimed runs come first."""
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     job = msgspec.json.decode(receive(sys.stdin.buffer) or b"", type=Job)
-    calls = calls_of(job)
+    [(call, count)] = calls_of(job)
     gc.collect()
     gc.disable()
     send(output, b"ready")
     while (turn := receive(sys.stdin.buffer)) is not None:
-        place, index = map(int, turn.split())
-        call, count = calls[place]
-        call(index % count)
+        sample = int(turn) % count
+        for _ in range(_UNTIMED_RUNS):
+            call(sample)
         taken = []
         for _ in range(_RUNS):
             begin = perf_counter_ns()
-            call(index % count)
+            call(sample)
             taken.append(perf_counter_ns() - begin)
         send(output, msgspec.json.encode(taken))
 

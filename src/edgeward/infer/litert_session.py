@@ -63,14 +63,20 @@ class LiteRtSession:
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
         with self._lock:
-            self._feed(feeds)
+            self._check(feeds)
+            # The object below the public one (not to be kept: the interpreter counts who holds it). On the smallest
+            # models the calls between are a tenth of the time.
+            native = self._interpreter._interpreter
+            for name, index in self._slots.items():
+                native.SetTensor(index, feeds[name])
             try:
-                self._interpreter.invoke()
-                return [self._interpreter.get_tensor(index) for index in self._results]
+                native.Invoke()
+                return [native.GetTensor(index, 0) for index in self._results]
             except (RuntimeError, ValueError) as error:
                 raise Failed(f"inference failed in LiteRT: {_sentence(error)}") from error
 
-    def _feed(self, feeds: Tensors) -> None:
+    def _check(self, feeds: Tensors) -> None:
+        """Raises WrongInput for what does not fit; makes room for another shape."""
         for name in self._slots:
             value = feeds.get(name)
             if value is None:
@@ -81,8 +87,6 @@ class LiteRtSession:
                 self._resize(name, value.shape)
         if len(feeds) > len(self._slots):
             raise WrongInput(f"the model has no input {next(iter(set(feeds) - set(self._slots)))!r}")
-        for name, index in self._slots.items():
-            self._interpreter.set_tensor(index, feeds[name])
 
     def _resize(self, name: str, shape: tuple[int, ...]) -> None:
         wanted = next(spec.shape for spec in self.inputs if spec.name == name)

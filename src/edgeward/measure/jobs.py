@@ -58,7 +58,7 @@ class Tensors(Struct, frozen=True, tag="tensors"):
 
 
 class Turn(Struct, frozen=True):
-    """One untimed run of a contender on one of its samples (counted round), then `runs` timed ones."""
+    """A few untimed runs of a contender on one of its samples (counted round), then `runs` timed ones."""
 
     contender: int
     sample: int

@@ -43,6 +43,8 @@ from edgeward.measure.resources import available_memory_bytes, peak_memory_bytes
 
 Feeds = dict[str, NDArray[Any]]
 
+_UNTIMED_RUNS = 3
+
 
 def alone(job: Solo) -> SoloResult:
     """Load, first and steady inference of one contender, and the peak memory of this process."""
@@ -69,7 +71,7 @@ def alone(job: Solo) -> SoloResult:
 def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
     """Ready, then the times of each turn.
 
-    Its untimed run brings a contender's weights back into the caches that the one before it took.
+    Its untimed runs bring a contender's code and weights back into the caches that the one before it took.
     """
     calls = [(_load(contender).run, _feeds(contender)) for contender in job.contenders]
     gc.collect()
@@ -79,7 +81,8 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
         turn: Turn = decode(message, Turn)
         run, samples = calls[turn.contender]
         sample = samples[turn.sample % len(samples)]
-        run(sample)
+        for _ in range(_UNTIMED_RUNS):
+            run(sample)
         times = []
         for _ in range(turn.runs):
             begin = perf_counter_ns()

@@ -9,6 +9,7 @@ AS_GIVEN = "as-given"
 
 Options = dict[str, bool | int | float | str]
 
+_HEAD = (Step(use="simplify"), Step(use="fold-preprocess"))
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
@@ -21,14 +22,16 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     full-range weights: then they get seven bits (reduced range). "-tensor": one scale for a tensor of weights, else
     one for each channel. "-blocked": a first convolution over few channels reads in blocks of pixels.
 
-    LiteRT and OpenVINO run the same graphs by other kernels; LiteRT's are signed, and it does not read uint8 as such.
+    LiteRT and OpenVINO run the same graphs by other kernels. "-dynamic": weights in int8, activations quantised by the
+    runtime while it runs.
     """
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
-    found = [_recipe("float32", None)]
-    found += _in_onnxruntime(arch, reduced=reduced)
-    found += _in_litert(cpu_features)
-    found += _in_openvino(cpu_features, reduced=reduced)
-    return tuple(found)
+    return (
+        _recipe("float32", None),
+        *_in_openvino(cpu_features, reduced=reduced),
+        *_in_litert(cpu_features),
+        *_in_onnxruntime(arch, reduced=reduced),
+    )
 
 
 def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
@@ -45,6 +48,8 @@ def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
 def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
     for runtime in ("litert", "litert-amx") if "amx_int8" in cpu_features else ("litert",):
         yield _recipe(f"{runtime}-float32", None, runtime=runtime)
+        weights = (*_HEAD, Step(use="quantize-weights"), Step(use="strip"))
+        yield Recipe(name=f"{runtime}-int8-dynamic", steps=weights, runtime=runtime)
         for method in ("minmax", "percentile"):
             options = _int8(method, "uint8", per_channel=True, reduced=False)
             yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
@@ -64,6 +69,15 @@ def _int8(method: str, activations: str, *, per_channel: bool, reduced: bool) ->
 
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
-    head = (Step(use="simplify"), Step(use="fold-preprocess"), *((Step(use="block-first-conv"),) if blocked else ()))
+    head = (*_HEAD, *((Step(use="block-first-conv"),) if blocked else ()))
     middle = () if quantize is None else (Step(use="quantize-static", options=quantize),)
     return Recipe(name=name, steps=(*head, *middle, Step(use="strip")), runtime=runtime)
+
+
+def family(recipe: Recipe) -> tuple[str, ...]:
+    """What recipes that cost the same have in common: the runtime, and the steps whatever their calibration method."""
+    steps = []
+    for step in recipe.steps:
+        options = {name: value for name, value in step.options.items() if name != "method"}
+        steps.append(f"{step.use} {sorted(options.items())}")
+    return (recipe.runtime, *steps)

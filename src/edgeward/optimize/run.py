@@ -24,13 +24,17 @@ from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
 from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
-from edgeward.optimize.propose import AS_GIVEN, recipes
+from edgeward.optimize.propose import AS_GIVEN, family, recipes
 from edgeward.optimize.trials import Candidate, Judge
 from edgeward.records.candidate import Measurement, Report, Setting, Trial
 
 _RACE_S = 6.0
 _RACE_SHARE = 0.35
 """At most this share of a time limit goes into the race."""
+
+
+_HOPELESS = 1.5
+"""A candidate that alone takes so many times as long as one that keeps the limits is not measured further."""
 
 
 class Progress(Protocol):
@@ -103,15 +107,26 @@ def _try_all(
     progress.stage("the model as given", 0.05)
     given, judge = trials.as_given(task, order, threads, work)
     candidates, failures, chains = [given], list[Trial](), trials.Chains(task, order.seed)
+    fastest_ms, hopeless = given.alone_ms, dict[tuple[str, ...], str]()
     for index, recipe in enumerate(planned):
         progress.stage(f"{recipe.name} ({index + 1} of {len(planned)})", 0.1 + 0.65 * index / len(planned))
         spent_s = clock.monotonic_s() - start_s
         if order.time_limit_s is not None and spent_s > order.time_limit_s * (1 - _RACE_SHARE):
             failures.append(trials.failed(recipe, "left out: the time limit came first"))
             continue
-        outcome = trials.made(task, chains, recipe, judge, threads, work)
+        if family(recipe) in hopeless:
+            failures.append(trials.failed(recipe, f"left out: {hopeless[family(recipe)]} cost as much"))
+            continue
+        try:
+            outcome = trials.made(task, chains, recipe, judge, threads, work, _HOPELESS * fastest_ms)
+        except trials.Hopeless as error:
+            hopeless[family(recipe)] = recipe.name
+            failures.append(trials.failed(recipe, f"stopped early: {error.message}"))
+            continue
         if isinstance(outcome, Candidate):
             candidates.append(outcome)
+            if not violations_of(outcome.trial, order.budget, order.max_drop):
+                fastest_ms = min(fastest_ms, outcome.alone_ms)
         elif outcome is not None:
             failures.append(outcome)
     return candidates, failures, judge

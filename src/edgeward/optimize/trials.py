@@ -1,6 +1,7 @@
 """One recipe → one trial: the passes applied, the model run, its quality and its cost alone measured."""
 
 import errno
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit import codec, files
-from edgeward.kit.errors import EdgewardError
+from edgeward.kit.errors import EdgewardError, Failed
 from edgeward.measure import bench
 from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.evaluate import answers, chosen_metric
@@ -32,13 +33,15 @@ _QUANTISER_COPIES = 4
 
 
 class Candidate(NamedTuple):
-    """A model that a recipe made, the steps that stay outside it, and its answers to the evaluation data."""
+    """A model that a recipe made, the steps that stay outside it, its answers to the evaluation data, and the
+    milliseconds of an inference while it ran alone."""
 
     trial: Trial
     model_bytes: bytes
     preprocess: Preprocess
     contender: Contender
     outputs: NDArray[Any]
+    alone_ms: float
 
 
 class Judge(NamedTuple):
@@ -91,20 +94,26 @@ def as_given(task: Task, order: Order, threads: int, folder: Path) -> tuple[Cand
     metric = chosen_metric(order.metric, found, str(order.data))
     targets = found.outputs if found.targets is None or metric.kind == "reference" else found.targets
     judge = Judge(metric, found.outputs, targets, order.seed)
-    candidate = _measured(task, recipe, passes.Passed(task.model, task.preprocess), judge, threads, folder)
+    candidate = _measured(task, recipe, passes.Passed(task.model, task.preprocess), judge, threads, folder, math.inf)
     return candidate, judge
 
 
+class Hopeless(Failed):
+    """The candidate takes too long to be chosen, whatever its answers are."""
+
+
 def made(
-    task: Task, chains: Chains, recipe: Recipe, judge: Judge, threads: int, folder: Path
+    task: Task, chains: Chains, recipe: Recipe, judge: Judge, threads: int, folder: Path, slowest_ms: float
 ) -> Candidate | Trial | None:
     """What the recipe makes of the task's model; a trial with its failure where that does not run; None where a
-    pass has nothing to do on this model."""
+    pass has nothing to do on this model. Raises Hopeless where one inference takes longer than `slowest_ms`."""
     try:
         runtimes.load(recipe.runtime)
-        return _measured(task, recipe, chains.passed(recipe.steps), judge, threads, folder)
+        return _measured(task, recipe, chains.passed(recipe.steps), judge, threads, folder, slowest_ms)
     except passes.DoesNotApply:
         return None
+    except Hopeless:
+        raise
     except EdgewardError as error:
         return failed(recipe, f"{error.message} ({error.hint})" if error.hint else error.message)
     except Exception as error:  # noqa: BLE001 - a third-party quantiser on a model nobody has seen is one failed trial
@@ -129,7 +138,15 @@ def failed(recipe: Recipe, reason: str) -> Trial:
     )  # fmt: skip
 
 
-def _measured(task: Task, recipe: Recipe, passed: passes.Passed, judge: Judge, threads: int, folder: Path) -> Candidate:
+def _measured(
+    task: Task,
+    recipe: Recipe,
+    passed: passes.Passed,
+    judge: Judge,
+    threads: int,
+    folder: Path,
+    slowest_ms: float,
+) -> Candidate:
     runtime = runtimes.load(recipe.runtime)
     exporter = exporters.load(runtime.formats[0])
     is_given = recipe.name == AS_GIVEN
@@ -141,6 +158,8 @@ def _measured(task: Task, recipe: Recipe, passed: passes.Passed, judge: Judge, t
         feeds = save_feeds(predictor, task.evaluation, folder / f"{recipe.name}.npz")
         contender = Contender(str(file), recipe.runtime, threads, str(feeds))
         cost = bench.measure_alone(contender)
+        if cost.steady_ms > slowest_ms:
+            raise Hopeless(f"{cost.steady_ms:.3g} ms an inference, where {slowest_ms:.3g} ms would be too long already")
         asked = judge.metric.name
         outputs = judge.reference if is_given else answers(predictor, task.evaluation, metric=asked).outputs
     lost = drop(judge.metric, judge.reference, outputs, judge.targets, seed=judge.seed)
@@ -153,7 +172,7 @@ def _measured(task: Task, recipe: Recipe, passed: passes.Passed, judge: Judge, t
         load_ms=cost.load_ms, first_ms=cost.first_ms, peak_memory_bytes=cost.peak_memory_bytes,
         notes=(*passed.notes, *exported.notes, *_parity(recipe, judge.reference, outputs)),
     )  # fmt: skip
-    return Candidate(trial, exported.data, passed.preprocess, contender, outputs)
+    return Candidate(trial, exported.data, passed.preprocess, contender, outputs, cost.steady_ms)
 
 
 def save_feeds(predictor: Predictor, data: LoadedSet, file: Path) -> Path:

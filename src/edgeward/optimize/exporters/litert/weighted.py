@@ -129,11 +129,20 @@ def _weights(value: Value, bias: NDArray[Any] | None, outputs: int) -> Weights:
 
 
 def _can_be_int8(source: Value, weights: Weights, ending: Ending) -> bool:
-    """Whether the operator runs in integers: input, weights (around zero) and result all are int8."""
+    """Whether the operator runs in integers: input, weights and result all are int8."""
+    return source.is_quantised and ending.quantisation is not None and _are_int8(weights)
+
+
+def _floats(weights: Weights) -> NDArray[np.float32]:
+    if weights.quantisation is None:
+        return weights.weight.astype(np.float32)
+    return dequantised(weights.weight, weights.quantisation, weights.quantisation.axis)
+
+
+def _are_int8(weights: Weights) -> bool:
+    """Around zero, with one scale or one for each output."""
     return (
-        source.is_quantised
-        and ending.quantisation is not None
-        and weights.quantisation is not None
+        weights.quantisation is not None
         and weights.weight.dtype == np.int8
         and not any(weights.quantisation.zero_points)
         and (weights.quantisation.is_per_tensor or weights.quantisation.axis == 0)
@@ -168,11 +177,13 @@ def _emit(
         conversion.flat.operator(name, [source.tensor, weight, bias], [result.tensor], options)
         conversion.finish(ending, result)
         return
-    plain_weight = weights.weight
-    if weights.quantisation is not None:
-        plain_weight = dequantised(plain_weight, weights.quantisation, weights.quantisation.axis)
     result = values.new(shape, result_order, "float32")
-    weight = values.index(values.constant(plain_weight.astype(np.float32), weight_order))
+    if name == "FULLY_CONNECTED" and source.quantisation is None and _are_int8(weights):
+        # LiteRT's dynamic int8: it quantises the activations of each row while it runs.
+        options.asymmetricQuantizeInputs = True
+        weight = values.index(values.constant(weights.weight, weight_order, weights.quantisation))
+    else:
+        weight = values.index(values.constant(_floats(weights), weight_order))
     bias = conversion.flat.constant(np.ascontiguousarray(weights.bias))
     source = values.floating(source)
     conversion.flat.operator(name, [values.index(source), weight, bias], [result.tensor], options)

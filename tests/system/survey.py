@@ -4,6 +4,7 @@ A program of its own, so that a crash of a native library ends one line and not 
 """
 
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -30,7 +31,7 @@ def survey(file: Path) -> str:
     """How the model ended: "runs", or the first sentence that stopped it."""
     model = readers.read_model(file)
     describe(model)
-    with IsolatedSession(str(file), "onnxruntime", 1) as session:
+    with tempfile.NamedTemporaryFile(suffix=".onnx") as copy, _opened(model, Path(copy.name)) as session:
         generator = np.random.default_rng(0)
         samples = [{spec.name: _drawn(spec, generator) for spec in session.inputs} for _ in range(4)]
         next(iter(Predictor(session).outputs_of(samples[:1])))
@@ -39,9 +40,14 @@ def survey(file: Path) -> str:
     return "runs"
 
 
+def _opened(model: onnx.ModelProto, file: Path) -> IsolatedSession:
+    file.write_bytes(model.SerializeToString())
+    return IsolatedSession(str(file), "onnxruntime", 1)
+
+
 def _drawn(spec: TensorSpec, generator: np.random.Generator) -> np.ndarray:
     values = generator.random([dim if isinstance(dim, int) else 2 for dim in spec.shape[1:]]) * 4
-    return values.astype("U4" if spec.dtype == "string" else spec.dtype)
+    return np.asarray(values).astype("U4" if spec.dtype == "string" else spec.dtype)
 
 
 def _chain(model: onnx.ModelProto, chain: tuple[Step, ...], samples: list[dict[str, np.ndarray]]) -> None:

@@ -18,6 +18,9 @@ Sample = Mapping[str, NDArray[Any]]
 """One array per model input, without a batch axis, before preprocessing."""
 
 
+_LARGEST_BATCH_BYTES = 2_000_000_000
+
+
 class Answer(NamedTuple):
     """What the model says of one sample, and where the time went (milliseconds).
 
@@ -89,7 +92,8 @@ class Predictor:
         iterator = iter(samples)
         while group := [self.tensors(sample) for sample in islice(iterator, fixed or batch)]:
             count = len(group)
-            if fixed is not None:
+            if fixed is not None and fixed > count:
+                _check_room(fixed, group[-1])
                 group += [group[-1]] * (fixed - count)
             feeds = {name: np.stack([tensors[name] for tensors in group]) for name in group[0]}
             yield tuple(
@@ -105,6 +109,12 @@ def _size(spec: TensorSpec) -> int | None:
             return None
         product *= dim
     return product
+
+
+def _check_room(batch: int, tensors: Mapping[str, NDArray[Any]]) -> None:
+    size = batch * sum(tensor.nbytes for tensor in tensors.values())
+    if size > _LARGEST_BATCH_BYTES:
+        raise Unsupported(f"the model takes {batch} samples at once, {size / 1e9:.1f} GB: wanted a batch that fits")
 
 
 def _rows(name: str, value: NDArray[Any], count: int) -> NDArray[Any]:

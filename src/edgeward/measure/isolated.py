@@ -29,6 +29,7 @@ class IsolatedSession(Partner):
             raise
         self.inputs = opened.inputs
         self.outputs = opened.outputs
+        self.arithmetic = opened.arithmetic
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
         told = self.ask(jobs.encode(jobs.packed(feeds)), limit_s=_RUN_LIMIT_S)

@@ -79,10 +79,11 @@ class Ready(Struct, frozen=True, tag="ready"):
 
 
 class Opened(Struct, frozen=True, tag="opened"):
-    """The model is loaded; these are its inputs and outputs."""
+    """The model is loaded; these are its inputs and outputs, and what it computes in where the runtime says so."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    arithmetic: str | None = None
 
 
 class Timed(Struct, frozen=True, tag="timed"):

@@ -94,7 +94,7 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
 def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
     """The model's inputs and outputs, then its outputs for each message of inputs."""
     session = runtimes.load(job.runtime).load(Path(job.file).read_bytes(), threads=job.threads)
-    yield Opened(session.inputs, session.outputs)
+    yield Opened(session.inputs, session.outputs, getattr(session, "arithmetic", None))
     for message in messages:
         try:
             values = session.run(unpacked(decode(message, Tensors)))

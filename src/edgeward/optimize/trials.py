@@ -165,14 +165,26 @@ def _measured(
     lost = drop(judge.metric, judge.reference, outputs, judge.targets, seed=judge.seed)
     trial = Trial(
         recipe=recipe.name, steps=recipe.steps, runtime=recipe.runtime, runtime_version=runtime.version(),
-        precision=precision_of(passed.model), file=None, digest=codec.digest_of(exported.data),
-        size_bytes=len(exported.data),
+        precision=_precision(precision_of(passed.model), session.arithmetic), file=None,
+        digest=codec.digest_of(exported.data), size_bytes=len(exported.data),
         quality={judge.metric.name: judge.metric.score(outputs, judge.targets)},
         quality_drop=lost.value, quality_drop_ci=lost.interval,
         load_ms=cost.load_ms, first_ms=cost.first_ms, peak_memory_bytes=cost.peak_memory_bytes,
-        notes=(*passed.notes, *exported.notes, *_parity(recipe, judge.reference, outputs)),
+        notes=(
+            *passed.notes, *exported.notes, *_told_arithmetic(session.arithmetic),
+            *_parity(recipe, judge.reference, outputs),
+        ),
     )  # fmt: skip
     return Candidate(trial, exported.data, passed.preprocess, contender, outputs, cost.steady_ms)
+
+
+def _precision(stored: str, computed: str | None) -> str:
+    """Of the model as it runs: float weights may be computed in less than they are stored in."""
+    return computed if computed is not None and stored.startswith("float") and computed != stored else stored
+
+
+def _told_arithmetic(computed: str | None) -> tuple[str, ...]:
+    return () if computed is None else (f"the runtime computes its convolutions and products in {computed}",)
 
 
 def save_feeds(predictor: Predictor, data: LoadedSet, file: Path) -> Path:

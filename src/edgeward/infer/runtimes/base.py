@@ -11,7 +11,11 @@ __all__ = ["Runtime", "Session", "Tensors"]
 
 
 class Session(Protocol):
-    """A loaded model. `inputs` and `outputs` are as the model states them, batch axis included."""
+    """A loaded model. `inputs` and `outputs` are as the model states them, batch axis included.
+
+    A session may have `arithmetic`: what its convolutions and matrix products are really computed in ("int8",
+    "bfloat16"), by the runtime's own account; it is what people are shown.
+    """
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]: ...

@@ -49,7 +49,7 @@ def run_peer(peer: Peer, prepared: Path, out: Path, environments_folder: Path) -
     command += [str(PEERS_FOLDER / f"{peer.script}.py"), str(prepared.absolute()), str(out.absolute())]
     start = perf_counter()
     try:
-        finished = process.run(command, limit_s=_LIMIT_S, env={**_QUIET, "PYTHONPATH": str(_SOURCE)})
+        finished = process.run(command, limit_s=_LIMIT_S, env={**_QUIET, "PYTHONPATH": str(_SOURCE)}, folder=out)
         ending, complaint = finished.ending, finished.complaint
     except Failed as error:
         ending, complaint = str(error), ""

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import IO, NamedTuple, Self
 
@@ -28,12 +29,20 @@ class Finished(NamedTuple):
 
 
 def run(
-    command: Sequence[str], *, limit_s: float, stdin: bytes = b"", env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    limit_s: float,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
 ) -> Finished:
-    """Runs `command` to its end in a process group of its own. Raises Failed after `limit_s`, and leaves no child."""
+    """Runs `command` to its end in a process group of its own, in `folder` (by default the current one).
+
+    Raises Failed after `limit_s`, and leaves no child.
+    """
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True, env={**os.environ, **(env or {})},
+        start_new_session=True, env={**os.environ, **(env or {})}, cwd=folder,
     )  # fmt: skip
     try:
         output, complaint = process.communicate(stdin, timeout=limit_s)

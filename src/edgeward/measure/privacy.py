@@ -34,8 +34,12 @@ class Contact(Record):
 
 
 def contacts() -> tuple[Contact, ...]:
-    """Edgeward's own parts, then ONNX Runtime as it is installed here. Reads its libraries: a tenth of a second."""
-    return (*OWN, onnxruntime_contact(package_folder("onnxruntime"), os.environ.get("ORT_DISABLE_TELEMETRY")))
+    """Edgeward's own parts, then the runtimes as they are installed here. Reads libraries: a tenth of a second."""
+    return (
+        *OWN,
+        onnxruntime_contact(package_folder("onnxruntime"), os.environ.get("ORT_DISABLE_TELEMETRY")),
+        openvino_contact(package_folder("openvino"), package_folder("openvino_telemetry")),
+    )
 
 
 OWN = (
@@ -77,6 +81,24 @@ def onnxruntime_contact(folder: Path | None, switch: str | None) -> Contact:
         hosts=collectors,
         when="from its first import on, unless switched off before",
         state=_state(switch, has_switch),
+        mentions=mentions,
+    )
+
+
+def openvino_contact(folder: Path | None, telemetry: Path | None) -> Contact:
+    """What OpenVINO's Python package reports by way of `openvino_telemetry`, which it brings along."""
+    if folder is None:
+        return Contact(part="openvino", hosts=(), when="never: it is not installed", state="absent")
+    if telemetry is None:
+        return Contact(
+            part="openvino", hosts=(), when="never: openvino_telemetry is not installed", state="no collector here"
+        )
+    collectors, mentions, _ = _scan(sorted(telemetry.rglob("*.py")))
+    return Contact(
+        part="openvino",
+        hosts=collectors,
+        when='from "import openvino" on, unless its package openvino_telemetry is kept out before',
+        state="off: edgeward keeps openvino_telemetry from being imported in its processes",
         mentions=mentions,
     )
 

@@ -67,7 +67,7 @@ def run_edgeward(case: Case, out: Path, *, seed: int) -> Effort:
     """`edgeward optimize` as a user calls it; the entry's file is its output folder."""
     command = [sys.executable, "-m", "edgeward", "optimize", str(case.model), "--data", str(case.evaluation)]
     command += ["--calibration", str(case.calibration), "--metric", case.metric, "--max-drop", str(case.max_drop)]
-    command += ["--threads", "1", "--seed", str(seed), "--json", "-o", str(out)]
+    command += ["--threads", "1", "--seed", str(seed), "--no-cache", "--json", "-o", str(out)]
     if case.preprocess is not None:
         command += ["--preprocess", str(case.preprocess)]
     start = perf_counter()

@@ -32,6 +32,7 @@ FILE = click.Path(path_type=Path)
 @click.option("--labels", type=FILE, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Fixes a free input shape.")
 @click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
+@click.option("--no-cache", is_flag=True, help="Neither use nor keep finished trials (in ~/.cache/edgeward/trials).")
 @click.option("-o", "--output", required=True, type=FILE, metavar="DIR", help="The folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 def command(
@@ -49,14 +50,17 @@ def command(
     labels: Path | None,
     shapes: tuple[str, ...],
     overwrite: bool,
+    no_cache: bool,
     output: Path,
     as_json: bool,
 ) -> None:
     """Make a model fit this machine, under an accuracy gate.
 
-    Tries float and int8 candidates, runs and times each of them in turn with the model as it is, and keeps the
-    fastest that loses no more than --max-drop. Writes DIR/bundle (signed with this machine's own key),
-    DIR/model.onnx, DIR/report.json and DIR/report.html. Exit code 3 when nothing keeps the limits.
+    MODEL is .onnx, .tflite or a PyTorch exported program (.pt2). Tries float and int8 candidates in every runtime
+    that is installed, times each of them in turn with the model as it is, and keeps the fastest that loses no more
+    than --max-drop. Writes DIR/bundle (signed with this machine's own key), DIR/model.onnx or .tflite,
+    DIR/report.json and DIR/report.html. Exit code 3 when nothing keeps the limits. Stopped, it goes on where it was
+    when it is called again.
 
     \b
     edgeward optimize model.onnx --data evaluation/ --calibration calibration/ -o out
@@ -65,6 +69,7 @@ def command(
     from edgeward.kit.clock import SystemClock
     from edgeward.measure.limits import parse_budget
     from edgeward.measure.quality import metric_named
+    from edgeward.optimize.memory import cache_folder
     from edgeward.optimize.prepare import Order
     from edgeward.optimize.run import optimize
     from edgeward.records.model import PreprocessFile
@@ -77,7 +82,7 @@ def command(
         budget=parse_budget(budget), threads=threads, time_limit_s=_seconds(time_limit), seed=seed,
         preprocess=codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None,
         labels=read_labels(labels), shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
-        command=shlex.join(["edgeward", *sys.argv[1:]]),
+        command=shlex.join(["edgeward", *sys.argv[1:]]), memory=None if no_cache else cache_folder(),
     )  # fmt: skip
     with console.progress() as progress:
         report = optimize(order, SystemClock(), progress)

@@ -32,7 +32,8 @@ _PARITY_SAMPLES = 32
 
 
 class Order(NamedTuple):
-    """What the user asked for. `threads` None: measured. `metric` None: what the data ask for."""
+    """What the user asked for. `threads` None: measured. `metric` None: what the data ask for. `memory` is the folder
+    of kept trials, None: none."""
 
     model: Path
     data: Path
@@ -49,6 +50,7 @@ class Order(NamedTuple):
     shapes: dict[str, tuple[int, ...]]
     overwrite: bool
     command: str
+    memory: Path | None = None
 
 
 class Task(NamedTuple):

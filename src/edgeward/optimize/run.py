@@ -23,6 +23,7 @@ from edgeward.measure.machine import arch, cpu_features, target_name
 from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
+from edgeward.optimize.memory import Memory
 from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN, family, recipes
 from edgeward.optimize.trials import Candidate, Judge
@@ -107,12 +108,18 @@ def _try_all(
     progress.stage("the model as given", 0.05)
     given, judge = trials.as_given(task, order, threads, work)
     candidates, failures, chains = [given], list[Trial](), trials.Chains(task, order.seed)
+    memory = Memory(order.memory, task, judge, threads)
     fastest_ms, hopeless = given.alone_ms, dict[tuple[str, ...], str]()
     for index, recipe in enumerate(planned):
         progress.stage(f"{recipe.name} ({index + 1} of {len(planned)})", 0.1 + 0.65 * index / len(planned))
         spent_s = clock.monotonic_s() - start_s
         if order.time_limit_s is not None and spent_s > order.time_limit_s * (1 - _RACE_SHARE):
             failures.append(trials.failed(recipe, "left out: the time limit came first"))
+            continue
+        if (known := memory.recall(recipe, work)) is not None:
+            candidates.append(known)
+            if not violations_of(known.trial, order.budget, order.max_drop):
+                fastest_ms = min(fastest_ms, known.alone_ms)
             continue
         if family(recipe) in hopeless:
             failures.append(trials.failed(recipe, f"left out: {hopeless[family(recipe)]} cost as much"))
@@ -124,11 +131,13 @@ def _try_all(
             failures.append(trials.failed(recipe, f"stopped early: {error.message}"))
             continue
         if isinstance(outcome, Candidate):
+            memory.keep(recipe, outcome)
             candidates.append(outcome)
             if not violations_of(outcome.trial, order.budget, order.max_drop):
                 fastest_ms = min(fastest_ms, outcome.alone_ms)
         elif outcome is not None:
             failures.append(outcome)
+    memory.forget_oldest()
     return candidates, failures, judge
 
 

@@ -1,0 +1,133 @@
+"""Finished trials, kept by content: a search that was stopped, or is asked again, goes on where it was.
+
+They stand in the user's cache folder ($XDG_CACHE_HOME/edgeward/trials). The key is made of all that a trial hangs on:
+model, data, steps, recipe, threads, the machine, the versions of the runtime and of this code. Times of a race are
+never kept.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from edgeward.infer import runtimes
+from edgeward.kit import codec
+from edgeward.kit.errors import EdgewardError
+from edgeward.measure.dataset import LoadedSet
+from edgeward.measure.jobs import Contender
+from edgeward.measure.machine import arch, cpu_features, target_name
+from edgeward.optimize.prepare import Task
+from edgeward.optimize.trials import Candidate, Judge
+from edgeward.records.base import Record
+from edgeward.records.candidate import Recipe, Trial
+from edgeward.records.model import Preprocess
+
+_LARGEST_BYTES = 1 << 30
+
+
+class Kept(Record):
+    """What of a candidate is no array and no model."""
+
+    trial: Trial
+    preprocess: Preprocess
+    alone_ms: float
+    file: str
+
+
+class Memory:
+    """The kept trials of one task. `folder` None: nothing is kept."""
+
+    def __init__(self, folder: Path | None, task: Task, judge: Judge, threads: int) -> None:
+        self._folder = folder
+        self._threads = threads
+        self._task = b"".join(
+            [
+                codec.digest_of(task.model_bytes).encode(), _digest(task.evaluation), _digest(task.calibration),
+                codec.to_json(task.preprocess), judge.metric.name.encode(), b"%d %d" % (judge.seed, threads),
+                arch().encode(), " ".join(cpu_features()).encode(), target_name().encode(), _own_code(),
+            ]
+        )  # fmt: skip
+
+    def recall(self, recipe: Recipe, work: Path) -> Candidate | None:
+        """The candidate that this recipe made before, its files in `work`; None where no whole one is kept."""
+        if self._folder is None:
+            return None
+        place = self._folder / self._key(recipe)
+        try:
+            kept = codec.from_json((place / "kept.json").read_bytes(), Kept, str(place))
+            data = (place / "model").read_bytes()
+            if codec.digest_of(data) != kept.trial.digest:
+                return None
+            outputs = np.load(place / "outputs.npy", allow_pickle=False)
+            file, feeds = work / kept.file, work / f"{recipe.name}.npz"
+            file.write_bytes(data)
+            shutil.copyfile(place / "feeds.npz", feeds)
+            os.utime(place)
+        except (OSError, ValueError, EdgewardError):
+            return None
+        contender = Contender(str(file), recipe.runtime, self._threads, str(feeds))
+        return Candidate(kept.trial, data, kept.preprocess, contender, outputs, kept.alone_ms)
+
+    def keep(self, recipe: Recipe, candidate: Candidate) -> None:
+        """Stores a finished trial. A full or closed disk is no reason to stop a search: then it is not kept."""
+        if self._folder is None:
+            return
+        with suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._folder) as made:
+                place = Path(made) / "trial"
+                place.mkdir()
+                name = Path(candidate.contender.file).name
+                kept = Kept(
+                    trial=candidate.trial, preprocess=candidate.preprocess, alone_ms=candidate.alone_ms, file=name
+                )
+                (place / "kept.json").write_bytes(codec.to_json(kept))
+                (place / "model").write_bytes(candidate.model_bytes)
+                np.save(place / "outputs.npy", candidate.outputs, allow_pickle=False)
+                shutil.copyfile(candidate.contender.feeds, place / "feeds.npz")
+                place.rename(self._folder / self._key(recipe))
+
+    def forget_oldest(self) -> None:
+        """Deletes what was not used for longest, down to a gigabyte."""
+        if self._folder is None or not self._folder.is_dir():
+            return
+        with suppress(OSError):
+            places = sorted(self._folder.glob("[0-9a-f]*"), key=lambda place: place.stat().st_mtime, reverse=True)
+            total = 0
+            for place in places:
+                total += sum(file.stat().st_size for file in place.iterdir())
+                if total > _LARGEST_BYTES:
+                    shutil.rmtree(place, ignore_errors=True)
+
+    def _key(self, recipe: Recipe) -> str:
+        version = runtimes.load(recipe.runtime).version()
+        text = b"\0".join([self._task, codec.to_json(recipe), version.encode()])
+        return hashlib.sha256(text).hexdigest()
+
+
+def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
+    """Where this user's kept trials stand."""
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeward" / "trials"
+
+
+def _digest(data: LoadedSet) -> bytes:
+    """Of samples and labels, in their order."""
+    hasher = hashlib.sha256(b"".join(data.fingerprints()))
+    if data.labels is not None:
+        hasher.update(np.ascontiguousarray(data.labels).tobytes())
+    return hasher.digest()
+
+
+def _own_code() -> bytes:
+    """Of the code that makes candidates: what one version of it made says nothing of another's."""
+    package = Path(__file__).parents[1]
+    hasher = hashlib.sha256()
+    for room in ("infer", "measure", "optimize"):
+        for file in sorted((package / room).rglob("*.py")):
+            hasher.update(file.read_bytes())
+    return hasher.digest()

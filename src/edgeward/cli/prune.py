@@ -1,0 +1,110 @@
+"""edgeward prune: fewer channels in every layer, and a short training after it."""
+
+from pathlib import Path
+
+import click
+from msgspec import Struct
+
+from edgeward.cli import console
+
+FILE = click.Path(path_type=Path)
+
+
+class Result(Struct, frozen=True):
+    """What DIR/prune.json says. `scores` are of training samples set aside: of the model as it was, of the smaller one
+    before training, and after each epoch."""
+
+    model: str
+    macs_before: int
+    macs_after: int
+    parameters_before: int
+    parameters_after: int
+    scores: tuple[float, ...]
+    epochs: int
+    seed: int
+
+
+@click.command()
+@click.argument("model", metavar="MODEL", type=FILE)
+@click.option("--data", required=True, type=FILE, metavar="TRAIN", help="Samples with class labels to learn from.")
+@click.option(
+    "--keep",
+    type=click.FloatRange(0.05, 0.95),
+    default=0.5,
+    show_default=True,
+    help="The share of multiply-accumulates that stays.",
+)
+@click.option("--epochs", type=click.IntRange(0, 1000), default=2, show_default=True, help="Passes over TRAIN.")
+@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
+@click.option("-o", "--output", required=True, type=FILE, metavar="DIR", help="The folder to write.")
+@click.option("--json", "as_json", is_flag=True, help="Print prune.json.")
+def command(
+    model: Path,
+    data: Path,
+    keep: float,
+    epochs: int,
+    preprocess: Path | None,
+    seed: int,
+    overwrite: bool,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Make a classifier smaller in shape: whole channels leave, the rest learns again from TRAIN and from MODEL.
+
+    The least worthy channels of each layer go, wherever an addition or a depthwise layer ties them together. Writes
+    DIR/model.onnx (float32) and DIR/prune.json. Needs PyTorch: pip install 'edgeward[train]'. What the smaller model
+    is worth, edgeward optimize says; a tenth of TRAIN is set aside for the scores here.
+
+    \b
+    edgeward prune model.onnx --data train/ --keep 0.5 -o pruned
+    edgeward optimize pruned/model.onnx --data evaluation/ -o out
+    """
+    import tempfile
+
+    from edgeward.kit import codec, files
+    from edgeward.kit.errors import Unsupported
+    from edgeward.measure.dataset import open_dataset
+    from edgeward.measure.fit import fit_steps
+    from edgeward.optimize.inspect import describe
+    from edgeward.optimize.readers import read_model
+    from edgeward.records.model import PreprocessFile, TensorSpec
+
+    files.check_output_folder(output, overwrite=overwrite)
+    given = read_model(model)
+    facts = describe(given)
+    try:
+        from edgeward.optimize.training.prune import prune, read_samples
+    except ModuleNotFoundError as error:
+        hint = "pip install 'edgeward[train]'"
+        raise Unsupported(f"prune needs the package {error.name!r}, which is not installed", hint=hint) from error
+    inputs = tuple(TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:]) for spec in facts.inputs)
+    samples = open_dataset(data, inputs)
+    if preprocess is not None:
+        steps = codec.from_toml(preprocess, PreprocessFile).preprocess
+    else:
+        steps = fit_steps(inputs[0], samples.kind, samples[0])
+    with console.progress() as progress, files.new_folder(output, overwrite=overwrite) as folder:
+        progress.stage("reading the samples", 0.01)
+        with tempfile.TemporaryDirectory(prefix="edgeward-") as work:
+            learned = read_samples(given, samples, steps, Path(work), seed)
+        pruned = prune(given, str(model), learned, keep=keep, epochs=epochs, seed=seed, progress=progress)
+        (folder / "model.onnx").write_bytes(pruned.model.SerializeToString())
+        result = Result(
+            model=model.name, macs_before=pruned.macs[0], macs_after=pruned.macs[1],
+            parameters_before=facts.parameter_count, parameters_after=describe(pruned.model).parameter_count,
+            scores=tuple(round(score, 4) for score in pruned.scores), epochs=epochs, seed=seed,
+        )  # fmt: skip
+        (folder / "prune.json").write_bytes(codec.to_pretty_json(result))
+    if as_json:
+        console.print_json(result)
+        return
+    after = max(result.scores[2:], default=result.scores[1])
+    rows = [
+        ("multiply-accumulates", f"{result.macs_before:,}", f"{result.macs_after:,}"),
+        ("parameters", f"{result.parameters_before:,}", f"{result.parameters_after:,}"),
+        ("right, of samples set aside", f"{result.scores[0]:.4f}", f"{after:.4f}"),
+    ]
+    console.table(str(output), ["", "before", "after"], rows, right=(1, 2))
+    console.say(f"next: edgeward optimize {output}/model.onnx --data EVALUATION -o OUT")

@@ -1,0 +1,1 @@
+"""Makes a model smaller by training: pruned channels, students. The only place of this project that knows torch."""

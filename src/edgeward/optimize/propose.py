@@ -10,6 +10,10 @@ AS_GIVEN = "as-given"
 Options = dict[str, bool | int | float | str]
 
 _HEAD = (Step(use="simplify"), Step(use="fold-preprocess"))
+_REFITTED = (
+    "float32", "openvino-int8-minmax", "openvino-bf16", "litert-float32", "litert-int8-dynamic", "litert-int8-minmax",
+    "int8-minmax", "int8-minmax-blocked",
+)  # fmt: skip
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 
@@ -23,15 +27,20 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     one for each channel. "-blocked": a first convolution over few channels reads in blocks of pixels.
 
     LiteRT and OpenVINO run the same graphs by other kernels. "-dynamic": weights in int8, activations quantised by the
-    runtime while it runs.
+    runtime while it runs. "-refit": the last bias fitted to labels, where that is proved to help.
     """
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
-    return (
+    found: list[Recipe] = []
+    for recipe in (
         _recipe("float32", None),
         *_in_openvino(cpu_features, reduced=reduced),
         *_in_litert(cpu_features),
         *_in_onnxruntime(arch, reduced=reduced),
-    )
+    ):
+        found.append(recipe)
+        if recipe.name in _REFITTED:
+            found.append(_refitted(recipe))
+    return tuple(found)
 
 
 def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
@@ -59,13 +68,19 @@ def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Re
     """In bfloat16 too where the CPU multiplies it."""
     for runtime in ("openvino", "openvino-bf16") if _BFLOAT16 & set(cpu_features) else ("openvino",):
         yield _recipe(f"{runtime}-float32" if runtime == "openvino" else runtime, None, runtime=runtime)
-        for method in ("minmax", "percentile"):
+        for method in ("minmax", "percentile") if runtime == "openvino" else ("minmax",):
             options = _int8(method, "uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
             yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
 
 
 def _int8(method: str, activations: str, *, per_channel: bool, reduced: bool) -> Options:
     return {"method": method, "per_channel": per_channel, "activations": activations, "reduce_range": reduced}
+
+
+def _refitted(recipe: Recipe) -> Recipe:
+    """The same with the last bias fitted to the labels."""
+    steps = (*_HEAD, Step(use="refit-bias"), *recipe.steps[len(_HEAD) :])
+    return Recipe(name=f"{recipe.name}-refit", steps=steps, runtime=recipe.runtime)
 
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
@@ -75,9 +90,11 @@ def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runti
 
 
 def family(recipe: Recipe) -> tuple[str, ...]:
-    """What recipes that cost the same have in common: the runtime, and the steps whatever their calibration method."""
+    """What recipes that cost the same have in common: the runtime, and the steps but for calibration and biases."""
     steps = []
     for step in recipe.steps:
+        if step.use == "refit-bias":
+            continue
         options = {name: value for name, value in step.options.items() if name != "method"}
         steps.append(f"{step.use} {sorted(options.items())}")
     return (recipe.runtime, *steps)

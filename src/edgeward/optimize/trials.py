@@ -78,7 +78,9 @@ class Chains:
         return found
 
     def _step(self, before: passes.Passed, step: Step) -> passes.Passed:
-        context = passes.Context(self._samples, self._task.calibration.kind, before.preprocess, self._seed)
+        context = passes.Context(
+            self._samples, self._task.calibration.kind, before.preprocess, self._seed, self._task.calibration.labels
+        )
         after = passes.load(step.use).apply(before.model, step, context)
         return after._replace(notes=(*before.notes, *after.notes))
 

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from edgeward.infer import Sample
 from edgeward.kit.errors import Unsupported
@@ -15,13 +17,14 @@ RAW_FLOAT = "edgeward_raw_float"
 
 
 class Context(NamedTuple):
-    """What a pass may know besides the model: raw calibration samples, what they are, and the preprocessing steps
-    that still stand between them and the graph."""
+    """What a pass may know besides the model: raw calibration samples, what they are, the preprocessing steps that
+    still stand between them and the graph, and class numbers where the samples have them."""
 
     samples: Sequence[Sample]
     kind: SampleKind
     preprocess: Preprocess
     seed: int = 0
+    labels: NDArray[np.int64] | None = None
 
 
 class Passed(NamedTuple):

@@ -154,11 +154,18 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def _standing(report: "Report", trial: "Trial") -> str:
-    if trial.failure:
-        return trial.failure
     if trial.violations:
         return "missed " + ", ".join(violation.limit for violation in trial.violations)
     return "chosen" if report.chosen and trial.recipe == report.chosen.recipe else "kept"
+
+
+def _unmeasured(report: "Report") -> dict[str, list[str]]:
+    """The recipes that have no figures, by their reason."""
+    found: dict[str, list[str]] = {}
+    for trial in report.trials:
+        if trial.failure is not None:
+            found.setdefault(trial.failure, []).append(trial.recipe)
+    return found
 
 
 def _show(report: "Report", order: "Order") -> None:
@@ -168,16 +175,20 @@ def _show(report: "Report", order: "Order") -> None:
         (
             trial.recipe,
             "–" if not trial.quality else f"{next(iter(trial.quality.values())):.4f}",
-            "–" if trial.quality_drop is None else f"{trial.quality_drop:+.4f}",
+            "–" if trial.quality_drop is None else f"{trial.quality_drop:+.3f}",
             console.milliseconds(trial.latency_ms.p50 if trial.latency_ms else None),
             "–" if trial.speedup_p50 is None else f"{trial.speedup_p50:.2f}×",
             console.size(trial.size_bytes),
             _standing(report, trial),
         )
         for trial in report.trials
+        if trial.failure is None
     ]
     columns = ("recipe", report.metric, "drop", "p50", "speed", "size", "limits")
     console.table(f"{report.model} on {report.target}", columns, rows, right=(1, 2, 3, 4, 5))
+    for reason, recipes in _unmeasured(report).items():
+        console.say(f"{', '.join(recipes)}: {reason}")
+    console.say()
     for line in summary_lines(report):
         console.say(line)
     console.say(f"\nbundle  {order.output}/bundle\nreport  {order.output}/report.html")

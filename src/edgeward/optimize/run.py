@@ -122,7 +122,9 @@ def _try_all(
                 fastest_ms = min(fastest_ms, known.alone_ms)
             continue
         if family(recipe) in hopeless:
-            failures.append(trials.failed(recipe, f"left out: {hopeless[family(recipe)]} cost as much"))
+            failures.append(
+                trials.failed(recipe, f"left out, since {hopeless[family(recipe)]} does the same work and was stopped")
+            )
             continue
         try:
             outcome = trials.made(task, chains, recipe, judge, threads, work, _HOPELESS * fastest_ms)

@@ -161,7 +161,7 @@ def _measured(
         contender = Contender(str(file), recipe.runtime, threads, str(feeds))
         cost = bench.measure_alone(contender)
         if cost.steady_ms > slowest_ms:
-            raise Hopeless(f"{cost.steady_ms:.3g} ms an inference, where {slowest_ms:.3g} ms would be too long already")
+            raise Hopeless(f"{cost.steady_ms:.3g} ms an inference, over {slowest_ms:.3g} ms")
         asked = judge.metric.name
         outputs = judge.reference if is_given else answers(predictor, task.evaluation, metric=asked).outputs
     lost = drop(judge.metric, judge.reference, outputs, judge.targets, seed=judge.seed)

@@ -15,4 +15,4 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> Runtime:
     """The runtime `name`. Raises Unsupported, with the extra to install, when its package is missing."""
-    return cast(Runtime, plugins.load(__name__, name, extra=name))
+    return cast(Runtime, plugins.load(__name__, name, extra=name.partition("-")[0]))

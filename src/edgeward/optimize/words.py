@@ -122,7 +122,8 @@ def state(report: Report, trial: Trial) -> State:
 def outcome(report: Report, trial: Trial) -> str:
     """What became of a trial, with the reason."""
     if trial.failure is not None:
-        return f"failed: {trial.failure}"
+        by_choice = trial.failure.startswith(("stopped early", "left out"))
+        return trial.failure if by_choice else f"failed: {trial.failure}"
     if trial.violations:
         return "missed: " + ", ".join(violation(report, missed) for missed in trial.violations)
     return "chosen" if state(report, trial) == "chosen" else "kept the limits"

@@ -1,8 +1,18 @@
 """Intervals that hold what they promise."""
 
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest
 
-from edgeward.measure.statistics import bootstrap_interval, median_ratio_interval, paired_share_interval
+from edgeward.measure.statistics import (
+    bootstrap_interval,
+    exact_paired_p,
+    gate_support,
+    median_ratio_interval,
+    paired_share_interval,
+)
 
 
 def test_the_paired_interval_holds_the_true_difference_about_95_times_in_100():
@@ -43,7 +53,48 @@ def test_the_bootstrap_is_seeded():
     values = np.random.default_rng(3).normal(size=50)
 
     def interval(seed: int) -> tuple[float, float]:
-        return bootstrap_interval(lambda rows: float(values[rows].mean()), 50, seed=seed)
+        return bootstrap_interval(lambda weights: weights @ values / 50, 50, seed=seed)
 
     assert interval(1) == interval(1)
     assert interval(1) != interval(2)
+
+
+def test_the_exact_paired_test_agrees_with_the_binomial_one():
+    first, second = np.zeros((2, 60), bool)
+    first[:12], second[12:15] = True, True
+    assert exact_paired_p(first, second) == pytest.approx(binomtest(3, 15).pvalue)
+    assert exact_paired_p(first, first) == 1
+
+
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1))
+def test_the_exact_paired_test_is_a_probability_and_knows_no_side(pairs):
+    first, second = np.array(pairs).T
+    assert 0 < exact_paired_p(first, second) <= 1
+    assert exact_paired_p(first, second) == exact_paired_p(second, first)
+
+
+@pytest.mark.parametrize(
+    ("drop", "interval", "verdict", "needed"),
+    [
+        (0.002, (-0.004, 0.008), "kept", 500),
+        (0.03, (0.02, 0.04), "missed", 500),
+        (0.005, (-0.005, 0.015), "too few samples", 2000),
+        (0.02, (0.005, 0.035), "too few samples", 1125),
+        (0.01, (0.0, 0.02), "too few samples", None),
+    ],
+)
+def test_a_gate_is_kept_or_missed_or_not_to_be_told(drop, interval, verdict, needed):
+    found = gate_support(drop, interval, 500, max_drop=0.01)
+    assert (found.verdict, found.samples_needed) == (verdict, needed)
+    assert found.half_width == pytest.approx((interval[1] - interval[0]) / 2)
+
+
+def test_a_drop_without_an_interval_supports_nothing():
+    assert gate_support(float("nan"), (float("nan"),) * 2, 3, max_drop=0.01).verdict == "too few samples"
+
+
+@given(st.floats(-0.2, 0.2), st.floats(0, 0.2), st.floats(0, 0.2), st.floats(0, 0.1), st.integers(2, 10**6))
+def test_more_samples_are_wanted_only_where_the_gate_lies_inside_the_interval(drop, below, above, gate, count):
+    found = gate_support(drop, (drop - below, drop + above), count, max_drop=gate)
+    assert (found.verdict == "too few samples") == (drop - below <= gate < drop + above)
+    assert found.samples_needed is None or found.samples_needed >= count

@@ -140,8 +140,9 @@ def _best(manifest: "Manifest", predictor: "Predictor", answer: "Answer", top: i
     from msgspec.structs import replace
 
     from edgeward.infer import classes_of
+    from edgeward.records.model import Classify
 
-    steps = tuple(replace(step, top=top) for step in manifest.postprocess)
+    steps = tuple(replace(step, top=top) if isinstance(step, Classify) else step for step in manifest.postprocess)
     return classes_of(steps, answer.outputs[predictor.session.outputs[0].name], manifest.labels)
 
 

@@ -1,4 +1,4 @@
-"""Output tensors to the answer."""
+"""Output tensors to the answer: classes, and boxes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,7 +7,11 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
-from edgeward.records.model import Postprocess
+from edgeward.kit.errors import Failed, WrongInput
+from edgeward.records.model import Classify, Detect, Postprocess
+
+_MOST_CONSIDERED = 1000
+"""So many boxes, best first, are looked at for overlaps: one image's NMS stays within milliseconds."""
 
 
 class Class(Struct, frozen=True):
@@ -28,6 +32,8 @@ def classes_of(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) 
     """The classes that `steps` name in the first output of one sample (no batch axis), best first."""
     classes: tuple[Class, ...] = ()
     for step in steps:
+        if not isinstance(step, Classify):
+            continue
         flat = scores.reshape(-1)
         if step.top == 1 and step.softmax:
             classes = (_likeliest(flat, labels),)
@@ -48,3 +54,72 @@ def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Clas
     return tuple(
         Class(labels[index] if index < len(labels) else str(index), index, float(scores[index])) for index in order
     )
+
+
+def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int) -> NDArray[np.float32]:
+    """x1, y1, x2, y2, score, class of each box in one sample's outputs (no batch axis), best first.
+
+    In pixels of an input of `height` × `width`. Raises WrongInput where the outputs do not have the step's layout,
+    Failed where they hold NaN.
+    """
+    boxes, scores = _boxes_and_scores(step, outputs)
+    if np.isnan(boxes).any() or np.isnan(scores).any():
+        raise Failed("the model's answer holds NaN, which is no box and no score")
+    if step.sigmoid:
+        scores = 1 / (1 + np.exp(-np.clip(scores, -60, 60)))
+    places, labels = np.nonzero(scores >= max(step.score_threshold, 1e-9))
+    chosen = scores[places, labels]
+    order = np.argsort(-chosen, kind="stable")[:_MOST_CONSIDERED]
+    places, labels, chosen = places[order], labels[order], chosen[order]
+    corners = _corners(step, boxes[places], height, width)
+    kept = kept_of(corners, labels, iou_threshold=step.iou_threshold, most=step.most)
+    return np.column_stack([corners[kept], chosen[kept], labels[kept]]).astype(np.float32)
+
+
+def _boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    shapes = " and ".join("x".join(map(str, output.shape)) for output in outputs)
+    if step.layout == "pair":
+        if len(outputs) < 2 or any(output.ndim != 2 for output in outputs[:2]) or len(outputs[0]) != len(outputs[1]):
+            raise WrongInput(
+                f"a pair of boxes and scores is anchors x 4 and anchors x classes; the outputs are {shapes}"
+            )
+        boxes, scores = (outputs[0], outputs[1]) if outputs[0].shape[1] == 4 else (outputs[1], outputs[0])
+        if boxes.shape[1] != 4:
+            raise WrongInput(f"none of the two outputs, {shapes}, is anchors x 4")
+        return boxes.astype(np.float64), scores.astype(np.float64)
+    head = outputs[0] if step.layout == "rows" else outputs[0].T
+    if head.ndim != 2 or head.shape[1] < 5:
+        raise WrongInput(f"detections in {step.layout} are 4 + classes numbers for each anchor; the output is {shapes}")
+    return head[:, :4].astype(np.float64), head[:, 4:].astype(np.float64)
+
+
+def _corners(step: Detect, boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    if step.box_format == "cxcywh":
+        half = boxes[:, 2:] / 2
+        boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+    return boxes * np.array([width, height, width, height]) if step.normalized else boxes
+
+
+def overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
+    """Intersection over union of every box of `one` (rows) with every box of `other` (columns); boxes are corners."""
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:4], other[None, :, 2:4])
+    shared = np.clip(high - low, 0, None).prod(axis=2, dtype=np.float64)
+    areas = [np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(axis=1, dtype=np.float64) for boxes in (one, other)]
+    union = areas[0][:, None] + areas[1][None] - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)  # type: ignore[no-any-return]
+
+
+def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, most: int) -> list[int]:
+    """The places of boxes (best first) that no kept, better box of their class overlaps by more than the threshold."""
+    kept: list[int] = []
+    alive = np.ones(len(boxes), bool)
+    for place in range(len(boxes)):
+        if not alive[place]:
+            continue
+        kept.append(place)
+        if len(kept) == most:
+            break
+        rest = np.flatnonzero(alive[place + 1 :] & (labels[place + 1 :] == labels[place])) + place + 1
+        alive[rest[overlaps(boxes[place][None], boxes[rest])[0] > iou_threshold]] = False
+    return kept

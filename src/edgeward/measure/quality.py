@@ -1,44 +1,99 @@
 """How good a model's answers are: task metrics over a data set, and the paired drop from a reference."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.kit.errors import WrongInput
-from edgeward.measure.statistics import Interval, bootstrap_interval, paired_share_interval, share_interval
+from edgeward.kit.errors import Failed, WrongInput
+from edgeward.measure import set_scores
+from edgeward.measure.detection import COCO_THRESHOLDS, average_precision
+from edgeward.measure.statistics import (
+    Interval,
+    Statistic,
+    bootstrap_interval,
+    exact_paired_p,
+    paired_share_interval,
+    share_interval,
+)
 
 Outputs = NDArray[Any]
-"""The first output over all samples, samples on the first axis."""
+"""The answers to all samples, samples on the first axis: the first output, or detections, or maps of classes."""
+
+IGNORED = 255
+"""The class of mask pixels that are left out, as in Pascal VOC and Cityscapes."""
+
+_ROWS_AT_ONCE = 512
+_BOX_RESAMPLES = 400
+"""Average precision is a hundred times the work of a mean; its interval moves by a few hundredths of its width."""
 
 
 class Metric(NamedTuple):
-    """A task metric. `parts` gives one number per sample whose mean is the score, `score` the score of a set."""
+    """A task metric. `weighted` gives the score as a function of the samples' weights; `parts`, where the score is
+    a mean over samples, the number of each.
+
+    `kind` says what targets it wants: class (numbers), error (values of the answer's shape), reference (another
+    model's answers), retrieval (numbers of what belongs together), boxes, masks.
+    """
 
     name: str
     higher_is_better: bool
     kind: str
     parts: Callable[[Outputs, NDArray[Any]], NDArray[Any]] | None
-    score: Callable[[Outputs, NDArray[Any]], float]
+    weighted: Callable[[Outputs, NDArray[Any]], Statistic]
+    resamples: int = 1000
+
+    def score(self, outputs: Outputs, targets: NDArray[Any]) -> float:
+        """The score of these answers; NaN where it is not defined, as the AUC of one class."""
+        return float(self.weighted(outputs, targets)(np.ones((1, len(outputs))))[0])
 
 
 class Drop(NamedTuple):
-    """Reference minus candidate (for errors the relative rise), and its 95 % interval over paired samples."""
+    """Reference minus candidate (for errors the relative rise), and its 95 % interval over paired samples.
+
+    `p_value` is that of McNemar's exact test, where each sample is right or wrong: how likely so uneven a split of
+    the disagreements is by chance.
+    """
 
     value: float
     interval: Interval
+    p_value: float | None = None
+
+
+TASKS = {
+    "classification": "top1",
+    "audio": "top1",
+    "regression": "mse",
+    "anomaly": "auc",
+    "detection": "map",
+    "segmentation": "miou",
+    "embedding": "cosine",
+}
+"""The metric that each task is judged by where nobody asks for another."""
 
 
 def metric_named(name: str) -> Metric:
     """Raises WrongInput for a name we do not know."""
     if name not in METRICS:
+        if name in TASKS:
+            raise WrongInput(f"{name!r} is a task, not a metric", hint=f"--metric {TASKS[name]}")
         raise WrongInput(f"there is no metric {name!r}; there are {', '.join(METRICS)}")
     return METRICS[name]
 
 
-def metric_for(outputs: Outputs, targets: NDArray[Any] | None) -> Metric:
-    """The metric that the data ask for: top1 for class numbers, mse for float targets, agreement without labels."""
+def metric_of_task(name: str) -> str:
+    """The name of the metric that a task is judged by. Raises WrongInput for a task we do not know."""
+    if name not in TASKS:
+        raise WrongInput(f"there is no task {name!r}; there are {', '.join(TASKS)}")
+    return TASKS[name]
+
+
+def metric_for(outputs: Outputs, targets: NDArray[Any] | None, annotation: str | None = None) -> Metric:
+    """The metric that the data ask for: top1 for class numbers, mse for float targets, agreement without labels,
+    map for boxes, miou for masks."""
+    if annotation is not None:
+        return METRICS["map" if annotation == "boxes" else "miou"]
     if targets is None:
         return METRICS["agreement" if outputs.reshape(len(outputs), -1).shape[1] > 1 else "deviation"]
     if targets.dtype.kind == "f" or targets.ndim > 1:
@@ -52,11 +107,35 @@ def check_targets(metric: Metric, outputs: Outputs, targets: NDArray[Any] | None
         raise WrongInput(f"{where}: {metric.name} needs labels, and there are none", hint="--metric agreement")
     if metric.kind == "class":
         _check_classes(metric, outputs, targets, where)
+    if metric.kind == "retrieval":
+        _check_retrieval(targets, where)
+    if metric.kind == "boxes" and not (targets[..., 4] >= 0).any():
+        raise WrongInput(f"{where}: no image has a true box; {metric.name} needs some")
+    if metric.kind == "masks" and not (targets != IGNORED).any():
+        raise WrongInput(f"{where}: every pixel of the masks is {IGNORED}, which is left out; nothing can be judged")
     if metric.kind == "error" and targets.reshape(len(targets), -1).shape != outputs.reshape(len(outputs), -1).shape:
         raise WrongInput(
             f"{where}: the model answers {outputs.shape[1:]} per sample, the targets have {targets.shape[1:]}"
         )
     return targets
+
+
+def check_answers(outputs: Outputs) -> None:
+    """Raises Failed where an answer is NaN: it would be taken for a class, or make every average NaN."""
+    if outputs.dtype.kind != "f":
+        return
+    wrong = np.isnan(_flat(outputs)).any(axis=1)
+    if wrong.any():
+        raise Failed(
+            f"the model answers NaN to {int(wrong.sum())} of {len(wrong)} samples, first to {int(wrong.argmax())}"
+        )
+
+
+def _check_retrieval(targets: NDArray[Any], where: str) -> None:
+    if targets.dtype.kind not in "iub" or targets.ndim != 1:
+        raise WrongInput(f"{where}: retrieval wants one class number per sample, the labels are {targets.dtype}")
+    if not (np.unique(targets, return_counts=True)[1] > 1).any():
+        raise WrongInput(f"{where}: no two samples have the same label, so that none can be found by another")
 
 
 def _check_classes(metric: Metric, outputs: Outputs, targets: NDArray[Any], where: str) -> None:
@@ -69,8 +148,8 @@ def _check_classes(metric: Metric, outputs: Outputs, targets: NDArray[Any], wher
             f"{where}: all {len(targets)} labels are class {low}; {metric.name} of one class says nothing",
             hint="give data with at least two classes",
         )
-    is_auc = metric.name == "auc"
-    limit = 2 if is_auc or classes == 1 else classes
+    is_binary = metric.name in ("auc", "f1_binary")
+    limit = 2 if is_binary or classes == 1 else classes
     if limit and (low < 0 or high >= limit):
         raise WrongInput(
             f"{where}: a label is {high if high >= limit else low}, the model knows classes 0..{limit - 1}"
@@ -79,42 +158,38 @@ def _check_classes(metric: Metric, outputs: Outputs, targets: NDArray[Any], wher
 
 def interval(metric: Metric, outputs: Outputs, targets: NDArray[Any], *, seed: int) -> Interval:
     """The 95 % interval of the score: Wilson's for shares, by bootstrap for all others."""
-    if metric.parts is None:
-        return bootstrap_interval(lambda rows: metric.score(outputs[rows], targets[rows]), len(outputs), seed=seed)
-    parts = metric.parts(outputs, targets)
-    if parts.dtype == np.bool_:
-        return share_interval(parts)
-    return bootstrap_interval(lambda rows: float(parts[rows].mean()), len(parts), seed=seed)
+    if metric.parts is not None:
+        parts = metric.parts(outputs, targets)
+        if parts.dtype == np.bool_:
+            return share_interval(parts)
+    return bootstrap_interval(metric.weighted(outputs, targets), len(outputs), seed=seed, resamples=metric.resamples)
 
 
 def drop(metric: Metric, reference: Outputs, candidate: Outputs, targets: NDArray[Any], *, seed: int) -> Drop:
-    """How much worse `candidate` is than `reference` on the same samples, with its interval."""
+    """How much worse `candidate` is than `reference` on the same samples, with its interval.
+
+    Raises Failed where the candidate's answers hold NaN.
+    """
+    check_answers(candidate)
     if metric.parts is not None and metric.higher_is_better:
         first, second = metric.parts(reference, targets), metric.parts(candidate, targets)
-        value = float(first.mean() - second.mean())
         if first.dtype == np.bool_:
-            return Drop(value, paired_share_interval(first, second))
-        return Drop(
-            value, bootstrap_interval(lambda rows: float((first[rows] - second[rows]).mean()), len(first), seed=seed)
-        )
-    before, after = metric.score(reference, targets), metric.score(candidate, targets)
-    return Drop(
-        _worsening(metric, before, after),
-        bootstrap_interval(
-            lambda rows: _worsening(
-                metric, metric.score(reference[rows], targets[rows]), metric.score(candidate[rows], targets[rows])
-            ),
-            len(reference), seed=seed,
-        ),
-    )  # fmt: skip
+            value = float(first.mean() - second.mean())
+            return Drop(value, paired_share_interval(first, second), exact_paired_p(first, second))
+    before, after = metric.weighted(reference, targets), metric.weighted(candidate, targets)
+
+    def worsening(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return _worsening(metric, before(weights), after(weights))
+
+    value = float(worsening(np.ones((1, len(reference))))[0])
+    return Drop(value, bootstrap_interval(worsening, len(reference), seed=seed, resamples=metric.resamples))
 
 
-def _worsening(metric: Metric, before: float, after: float) -> float:
+def _worsening(metric: Metric, before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
     if metric.higher_is_better:
         return before - after
-    if before == 0:
-        return 0.0 if after == 0 else float("inf")
-    return (after - before) / before
+    unequal = np.where(after == 0, 0.0, np.inf)
+    return np.divide(after - before, before, out=unequal, where=before != 0)
 
 
 def _flat(outputs: Outputs) -> NDArray[Any]:
@@ -141,28 +216,22 @@ def _top5(outputs: Outputs, targets: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((best == targets[:, None]).any(axis=1))
 
 
-def _auc(outputs: Outputs, targets: NDArray[Any]) -> float:
-    """Area under the receiver operating characteristic, as the Mann-Whitney statistic with ties counted half."""
+def _auc(outputs: Outputs, targets: NDArray[Any]) -> Statistic:
     scores = _flat(outputs)
-    values = scores[:, -1] if scores.shape[1] <= 2 else scores.mean(axis=1)
-    positive = targets.astype(bool)
-    if positive.all() or not positive.any():
-        return float("nan")
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    wins = ranks[positive].sum() - positive.sum() * (positive.sum() + 1) / 2
-    return float(wins / (positive.sum() * (~positive).sum()))
+    return set_scores.auc(scores[:, -1] if scores.shape[1] <= 2 else scores.mean(axis=1), targets.astype(bool))
 
 
-def _f1(outputs: Outputs, targets: NDArray[Any]) -> float:
-    """The mean over classes of 2 TP / (2 TP + FP + FN) (macro F1)."""
-    predicted = _predicted(outputs)
-    scores = []
-    for label in np.unique(targets):
-        hits = float(np.sum((predicted == label) & (targets == label)))
-        misses = float(np.sum((predicted == label) ^ (targets == label)))
-        scores.append(2 * hits / (2 * hits + misses))
-    return float(np.mean(scores))
+def _retrieved(outputs: Outputs, targets: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the nearest other sample by cosine has the same label."""
+    vectors = _flat(outputs).astype(np.float64)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    found = np.empty(len(vectors), bool)
+    for start in range(0, len(vectors), _ROWS_AT_ONCE):
+        near = vectors[start : start + _ROWS_AT_ONCE] @ vectors.T
+        rows = np.arange(len(near))
+        near[rows, start + rows] = -np.inf
+        found[start : start + len(near)] = targets[near.argmax(axis=1)] == targets[start : start + len(near)]
+    return found
 
 
 def _squared(outputs: Outputs, targets: NDArray[Any]) -> NDArray[np.float64]:
@@ -189,27 +258,26 @@ def _deviation(outputs: Outputs, targets: NDArray[Any]) -> NDArray[np.float64]:
     return 1 - _absolute(outputs, targets) / scale
 
 
-def _mean(parts: Callable[[Outputs, NDArray[Any]], NDArray[Any]]) -> Callable[[Outputs, NDArray[Any]], float]:
-    return lambda outputs, targets: float(parts(outputs, targets).mean())
+def _mean(parts: Callable[[Outputs, NDArray[Any]], NDArray[Any]]) -> Callable[[Outputs, NDArray[Any]], Statistic]:
+    return lambda outputs, targets: set_scores.mean(parts(outputs, targets))
 
 
 METRICS: dict[str, Metric] = {
     "top1": Metric("top1", True, "class", _top1, _mean(_top1)),
     "top5": Metric("top5", True, "class", _top5, _mean(_top5)),
-    "f1": Metric("f1", True, "class", None, _f1),
+    "f1": Metric("f1", True, "class", None, lambda o, t: set_scores.f1(_predicted(o), t, np.unique(t))),
+    "f1_binary": Metric("f1_binary", True, "class", None, lambda o, t: set_scores.f1(_predicted(o), t, np.array([1]))),
     "auc": Metric("auc", True, "class", None, _auc),
     "mse": Metric("mse", False, "error", _squared, _mean(_squared)),
     "mae": Metric("mae", False, "error", _absolute, _mean(_absolute)),
-    "rmse": Metric(
-        "rmse", False, "error", None, lambda outputs, targets: float(_squared(outputs, targets).mean() ** 0.5)
-    ),
+    "rmse": Metric("rmse", False, "error", None, lambda o, t: set_scores.root_mean(_squared(o, t))),
+    "r2": Metric("r2", True, "error", None, lambda o, t: set_scores.r2(_flat(o), t.reshape(len(t), -1))),
+    "map": Metric("map", True, "boxes", None, lambda o, t: average_precision(o, t, COCO_THRESHOLDS), _BOX_RESAMPLES),
+    "map50": Metric("map50", True, "boxes", None, lambda o, t: average_precision(o, t, (0.5,)), _BOX_RESAMPLES),
+    "miou": Metric("miou", True, "masks", None, lambda o, t: set_scores.mean_iou(o, t, ignored=IGNORED)),
+    "retrieval": Metric("retrieval", True, "retrieval", _retrieved, _mean(_retrieved)),
     "agreement": Metric("agreement", True, "reference", _agreement, _mean(_agreement)),
     "cosine": Metric("cosine", True, "reference", _cosine, _mean(_cosine)),
     "deviation": Metric("deviation", True, "reference", _deviation, _mean(_deviation)),
 }
 """By name. The last three compare with the float model's own answers, and need no labels."""
-
-
-def gather(batches: Sequence[tuple[Outputs, ...]]) -> Outputs:
-    """The first output of all batches, samples on the first axis."""
-    return np.concatenate([batch[0] for batch in batches])

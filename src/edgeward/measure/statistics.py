@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _Z = 1.959964  # the 97.5 % point of the normal distribution
 _RESAMPLES = 1000
+_DRAWS_AT_ONCE = 2_000_000
+"""Resamples are drawn in groups of so many samples in all: 16 MB a group, however large the set is."""
+_LEAST_DISTANCE = 0.01
+"""A drop nearer to the gate than this share of its interval would take ten thousand times the samples."""
 
 Interval = tuple[float, float]
 
@@ -42,18 +46,78 @@ def paired_share_interval(first: NDArray[np.bool_], second: NDArray[np.bool_]) -
     return difference - _Z * deviation, difference + _Z * deviation
 
 
-def bootstrap_interval(statistic: Callable[[NDArray[np.int64]], float], count: int, *, seed: int) -> Interval:
-    """95 % percentile interval of `statistic`, which is given indices drawn with replacement from 0..count-1.
+def exact_paired_p(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """How likely at least so uneven a split of the disagreements is where neither is better: McNemar's exact test.
+
+    Two-sided, by the binomial distribution, so that it holds for few disagreements too; 1 where there is none.
+    """
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    count, fewer = only_first + only_second, min(only_first, only_second)
+    logs = [
+        math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) - count * math.log(2)
+        for k in range(fewer + 1)
+    ]
+    return min(1.0, 2 * math.fsum(math.exp(log) for log in logs))
+
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Resamples × samples, how often each sample was drawn → one number per resample, NaN where it is not defined."""
+
+
+def bootstrap_interval(statistic: Statistic, count: int, *, seed: int, resamples: int = _RESAMPLES) -> Interval:
+    """95 % percentile interval of `statistic` over `count` samples drawn with replacement.
 
     Draws for which the statistic is not defined (NaN) are left out.
     """
     generator = np.random.default_rng(seed)
-    values = np.array([statistic(generator.integers(0, count, count)) for _ in range(_RESAMPLES)])
+    rows = max(1, _DRAWS_AT_ONCE // count)
+    parts = [
+        statistic(_drawn(generator, min(rows, resamples - start), count)) for start in range(0, resamples, rows)
+    ]  # fmt: skip
+    values = np.concatenate(parts)
     values = values[np.isfinite(values)]
     if values.size == 0:
         return (math.nan, math.nan)
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
+
+
+def _drawn(generator: np.random.Generator, rows: int, count: int) -> NDArray[np.float64]:
+    places = generator.integers(0, count, (rows, count)) + np.arange(rows)[:, None] * count
+    return np.bincount(places.reshape(-1), minlength=rows * count).reshape(rows, count).astype(np.float64)
+
+
+class Support(NamedTuple):
+    """Whether a set of samples can tell on which side of a gate a drop lies.
+
+    `samples_needed` is about how many could, None where the drop lies on the gate itself; `reason` is one sentence.
+    """
+
+    verdict: Literal["kept", "missed", "too few samples"]
+    half_width: float
+    samples_needed: int | None
+    reason: str
+
+
+def gate_support(drop: float, interval: Interval, count: int, *, max_drop: float) -> Support:
+    """What `count` samples say of the gate `max_drop`. An interval narrows with the root of the sample count."""
+    low, high = interval
+    half_width = (high - low) / 2
+    if not all(math.isfinite(number) for number in (drop, low, high)):
+        return Support("too few samples", math.inf, None, f"{count} samples give no interval of the drop at all")
+    span = f"the drop is {drop:.4f}, its 95 % interval {low:.4f} to {high:.4f}"
+    if high <= max_drop:
+        return Support("kept", half_width, count, f"{span}: within {max_drop:g}")
+    if low > max_drop:
+        return Support("missed", half_width, count, f"{span}: beyond {max_drop:g}")
+    reach = high - drop if drop <= max_drop else drop - low
+    distance = abs(max_drop - drop)
+    needed = None if distance < _LEAST_DISTANCE * reach else max(count + 1, math.ceil(count * (reach / distance) ** 2))
+    many = "no number of samples is likely to" if needed is None else f"about {needed} would"
+    return Support(
+        "too few samples", half_width, needed,
+        f"{span}: {count} samples are too few to tell whether it stays within {max_drop:g}; {many}",
+    )  # fmt: skip
 
 
 def median_ratio_interval(first: NDArray[Any], second: NDArray[Any], *, seed: int) -> tuple[float, Interval]:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgeward.records.base import Bytes, Count, Descriptor, Digest, Document, Positive, Record, Slug
+from edgeward.records.base import Bytes, Count, Descriptor, Digest, Document, Positive, Ratio, Record, Slug
 
 Dtype = Literal[
     "float32", "float16", "float64", "bfloat16", "int8", "uint8", "int16", "uint16",
@@ -124,8 +124,27 @@ class Classify(Record, tag="classify"):
     softmax: bool = False
 
 
-Postprocess = tuple[Classify, ...]
-"""From output tensors to the answer. Detection and the like join this union."""
+class Detect(Record, tag="detect"):
+    """Boxes of the outputs, in pixels of the model's input, overlapping ones of a class removed.
+
+    `layout` is how one sample's answer lies: "rows" is anchors × (4 + classes), "columns" (4 + classes) × anchors,
+    "pair" two outputs, anchors × 4 and anchors × classes. Boxes are corners (xyxy) or middle and size (cxcywh), in
+    pixels, or 0..1 of the input where `normalized`. `sigmoid` turns scores into 0..1. A box and class stay
+    from `score_threshold` on, unless a better one of that class overlaps them by more than `iou_threshold`.
+    """
+
+    layout: Literal["rows", "columns", "pair"]
+    box_format: Literal["xyxy", "cxcywh"]
+    normalized: bool = False
+    sigmoid: bool = False
+    score_threshold: Ratio = 0.25
+    iou_threshold: Ratio = 0.5
+    most: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+PostprocessStep = Classify | Detect
+Postprocess = tuple[PostprocessStep, ...]
+"""From output tensors to the answer."""
 
 SampleKind = Literal["image", "audio", "tensor"]
 """What a raw sample is: uint8 RGB or grey height × width × channel; a float32 mono waveform in -1..1; or

@@ -1,0 +1,193 @@
+"""Average precision against the implementation of COCO's authors, and the removal of overlapping boxes."""
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeward.infer.postprocess import detections_of, kept_of, overlaps
+from edgeward.kit.errors import Failed, WrongInput
+from edgeward.measure.quality import METRICS, check_targets, drop, interval
+from edgeward.records.model import Detect
+
+
+def scene(seed: int, images: int = 40, classes: int = 3, noise: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+    """Detections and true boxes: some found well, some badly, some twice, some not at all."""
+    generator = np.random.default_rng(seed)
+    truth = np.full((images, 6, 5), -1, np.float32)
+    found = np.full((images, 20, 6), -1, np.float32)
+    for image in range(images):
+        count = generator.integers(0, 7)
+        corner = generator.uniform(0, 60, (count, 2))
+        boxes = np.concatenate([corner, corner + generator.uniform(8, 36, (count, 2))], axis=1)
+        labels = generator.integers(0, classes, count)
+        truth[image, :count] = np.column_stack([boxes, labels])
+        rows = []
+        for box, label in zip(boxes, labels, strict=True):
+            for _ in range(generator.integers(0, 3)):
+                near = box + generator.normal(0, noise, 4)
+                told = label if generator.random() > 0.1 else generator.integers(0, classes)
+                rows.append(
+                    [*np.minimum(near[:2], near[2:]), *np.maximum(near[:2], near[2:]), generator.random(), told]
+                )
+        for _ in range(generator.integers(0, 4)):
+            low = generator.uniform(0, 60, 2)
+            rows.append([*low, *(low + 20), generator.random() * 0.6, generator.integers(0, classes)])
+        rows = sorted(rows, key=lambda row: -row[4])[:20]
+        found[image, : len(rows)] = np.array(rows).reshape(-1, 6)
+    return found, truth
+
+
+def judged_by_coco(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    coco = pytest.importorskip("pycocotools.coco", reason="pycocotools is not installed")
+    from pycocotools.cocoeval import COCOeval
+
+    annotations = [
+        {"image_id": image, "category_id": int(row[4]), "iscrowd": 0, "area": float(np.prod(row[2:4] - row[:2])),
+         "bbox": [*row[:2].tolist(), *(row[2:4] - row[:2]).tolist()]}
+        for image, rows in enumerate(truth) for row in rows if row[4] >= 0
+    ]  # fmt: skip
+    for number, one in enumerate(annotations):
+        one["id"] = number + 1
+    results = [
+        {"image_id": image, "category_id": int(row[5]), "score": float(row[4]),
+         "bbox": [*row[:2].tolist(), *(row[2:4] - row[:2]).tolist()]}
+        for image, rows in enumerate(found) for row in rows if row[5] >= 0
+    ]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()):
+        true = coco.COCO()
+        true.dataset = {
+            "images": [{"id": image} for image in range(len(truth))], "annotations": annotations,
+            "categories": [{"id": label} for label in sorted({one["category_id"] for one in annotations})],
+        }  # fmt: skip
+        true.createIndex()
+        evaluation = COCOeval(true, true.loadRes(results), "bbox")
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    return float(precision[precision > -1].mean()), float(precision[0][precision[0] > -1].mean())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_average_precision_is_that_of_coco(seed):
+    found, truth = scene(seed)
+    wanted, wanted_50 = judged_by_coco(found, truth)
+    assert METRICS["map"].score(found, truth) == pytest.approx(wanted, abs=1e-5)
+    assert METRICS["map50"].score(found, truth) == pytest.approx(wanted_50, abs=1e-5)
+
+
+def test_perfect_detections_score_one():
+    _, truth = scene(0)
+    exact = np.concatenate([truth[..., :4], np.ones((*truth.shape[:2], 1)), truth[..., 4:]], axis=2)
+    assert METRICS["map"].score(exact, truth) == pytest.approx(1)
+
+
+def test_no_detection_at_all_scores_zero():
+    _, truth = scene(0)
+    assert METRICS["map"].score(np.full((len(truth), 20, 6), -1.0), truth) == 0
+
+
+def test_weights_count_an_image_as_often_as_they_say():
+    found, truth = scene(3, images=12)
+    weights = np.random.default_rng(0).integers(0, 3, 12)
+    rows = np.repeat(np.arange(12), weights)
+    whole = METRICS["map"].weighted(found, truth)(weights[None].astype(float))[0]
+    assert whole == pytest.approx(METRICS["map"].score(found[rows], truth[rows]), abs=1e-5)
+
+
+def test_the_drop_between_equal_detectors_is_nothing():
+    found, truth = scene(1)
+    same = drop(METRICS["map"], found, found, truth, seed=0)
+    assert same.value == 0
+    assert same.interval == (0, 0)
+
+
+def test_a_noisier_detector_is_surely_worse():
+    found, truth = scene(1, images=200, noise=1.0)
+    worse = found.copy()
+    worse[..., :2] += 5
+    lost = drop(METRICS["map"], found, worse, truth, seed=0)
+    assert 0 < lost.interval[0] < lost.value < lost.interval[1]
+
+
+def test_true_boxes_are_needed():
+    with pytest.raises(WrongInput, match="no image has a true box"):
+        check_targets(METRICS["map"], np.zeros((2, 1, 6)), np.full((2, 3, 5), -1.0), "data.npz")
+
+
+HEAD = np.array(
+    [[10, 10, 30, 30, 0.9, 0.0], [11, 11, 31, 31, 0.8, 0.0], [10, 10, 30, 30, 0.1, 0.7], [60, 60, 90, 90, 0.0, 0.3]],
+    np.float32,
+)
+ROWS = Detect(layout="rows", box_format="xyxy")
+
+
+def test_overlapping_boxes_of_a_class_leave_the_best():
+    kept = detections_of(ROWS, [HEAD], height=100, width=100)
+    assert kept[:, 4].tolist() == pytest.approx([0.9, 0.7, 0.3])
+    assert kept[:, 5].tolist() == [0, 1, 1]
+    assert kept[0, :4].tolist() == [10, 10, 30, 30]
+
+
+def test_all_layouts_and_box_formats_tell_the_same():
+    wanted = detections_of(ROWS, [HEAD], height=50, width=100)
+    middles = HEAD.copy()
+    middles[:, :2], middles[:, 2:4] = (HEAD[:, :2] + HEAD[:, 2:4]) / 2, HEAD[:, 2:4] - HEAD[:, :2]
+    scaled = HEAD.copy()
+    scaled[:, :4] /= (100, 50, 100, 50)
+    logits = HEAD.copy()
+    logits[:, 4:] = np.log(np.clip(HEAD[:, 4:], 1e-6, 1)) - np.log1p(-np.clip(HEAD[:, 4:], 1e-6, 1))
+    for step, outputs in [
+        (Detect(layout="columns", box_format="xyxy"), [HEAD.T]),
+        (Detect(layout="pair", box_format="xyxy"), [HEAD[:, :4], HEAD[:, 4:]]),
+        (Detect(layout="pair", box_format="xyxy"), [HEAD[:, 4:], HEAD[:, :4]]),
+        (Detect(layout="rows", box_format="cxcywh"), [middles]),
+        (Detect(layout="rows", box_format="xyxy", normalized=True), [scaled]),
+        (Detect(layout="rows", box_format="xyxy", sigmoid=True), [logits]),
+    ]:
+        np.testing.assert_allclose(detections_of(step, outputs, height=50, width=100), wanted, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_below_the_threshold_give_no_box():
+    assert detections_of(ROWS, [HEAD * 0.1], height=100, width=100).shape == (0, 6)
+
+
+def test_a_head_of_another_shape_is_told():
+    with pytest.raises(WrongInput, match="4 \\+ classes"):
+        detections_of(ROWS, [HEAD[:, :4]], height=9, width=9)
+    with pytest.raises(WrongInput, match="anchors x 4 and anchors x classes"):
+        detections_of(Detect(layout="pair", box_format="xyxy"), [HEAD], height=9, width=9)
+
+
+def test_nan_is_no_score():
+    with pytest.raises(Failed, match="NaN"):
+        detections_of(ROWS, [np.full_like(HEAD, np.nan)], height=9, width=9)
+
+
+BOXES = st.lists(st.tuples(*[st.floats(0, 50, width=32)] * 4, st.integers(0, 2)), max_size=30)
+
+
+@given(BOXES, st.floats(0.1, 0.9))
+def test_no_two_kept_boxes_of_a_class_overlap_beyond_the_threshold(rows, threshold):
+    array = np.array(rows, np.float64).reshape(-1, 5)
+    boxes = np.concatenate([array[:, :2], array[:, :2] + array[:, 2:4]], axis=1)
+    kept = kept_of(boxes, array[:, 4], iou_threshold=threshold, most=100)
+    shares = overlaps(boxes[kept], boxes[kept]) - np.eye(len(kept)) * 2
+    same = array[kept, 4][:, None] == array[kept, 4][None]
+    assert not (same & (shares > threshold)).any()
+    assert sorted(kept) == kept
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=20, deadline=None)
+def test_precision_lies_between_zero_and_one_and_so_does_its_interval(seed):
+    found, truth = scene(seed, images=10)
+    score = METRICS["map"].score(found, truth)
+    if np.isfinite(score):
+        low, high = interval(METRICS["map"], found, truth, seed=seed)
+        assert 0 <= low <= high <= 1
+        assert 0 <= score <= 1

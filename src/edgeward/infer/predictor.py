@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeward.infer import postprocess as post
 from edgeward.infer.preprocess import Preprocessor
 from edgeward.infer.runtimes.base import Session
-from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
 from edgeward.records.model import Postprocess, Preprocess, TensorSpec
 
 Sample = Mapping[str, NDArray[Any]]
@@ -19,6 +19,9 @@ Sample = Mapping[str, NDArray[Any]]
 
 
 _LARGEST_BATCH_BYTES = 2_000_000_000
+_COMPARED = 4
+_SAME = 1e-4
+"""Sums in another order differ by less, a value rounded to another int8 step by more."""
 
 
 class Answer(NamedTuple):
@@ -49,23 +52,28 @@ class Predictor:
             raise WrongInput(f"preprocessing steps serve models with one input; this one has {len(session.inputs)}")
         self.session = session
         self._prepare = Preprocessor(preprocess) if preprocess else None
-        self._postprocess = postprocess
+        self.preprocess = preprocess
+        self.postprocess = postprocess
         self._labels = labels
-        self._slots = tuple(
-            (spec.name, np.dtype("object" if spec.dtype == "string" else spec.dtype), spec.shape[1:], _size(spec))
-            for spec in session.inputs
-        )
+        self._slots = tuple((spec.name, _dtype_of(spec), spec.shape[1:], _size(spec)) for spec in session.inputs)
         self._names = tuple(spec.name for spec in session.outputs)
+        first = session.inputs[0].shape[:1] if session.inputs else ()
+        self._fixed = first[0] if first and isinstance(first[0], int) else None
 
     def answer(self, sample: Sample) -> Answer:
         """The answer to one sample. Raises WrongInput when the sample does not fit the model."""
         start = perf_counter_ns()
-        feeds = {name: tensor[None] for name, tensor in self.tensors(sample).items()}
+        tensors = self.tensors(sample)
+        feeds = (
+            {name: tensor[None] for name, tensor in tensors.items()}
+            if self._fixed in (None, 1)
+            else (self._batched([tensors]))
+        )
         ready = perf_counter_ns()
         values = self.session.run(feeds)
         done = perf_counter_ns()
         outputs = {name: value[0] if value.ndim else value for name, value in zip(self._names, values, strict=True)}
-        classes = post.classes_of(self._postprocess, outputs[self._names[0]], self._labels)
+        classes = post.classes_of(self.postprocess, outputs[self._names[0]], self._labels)
         return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6)
 
     def tensors(self, sample: Sample) -> dict[str, NDArray[Any]]:
@@ -85,20 +93,61 @@ class Predictor:
     def outputs_of(self, samples: Iterable[Sample], *, batch: int = 32) -> Iterator[tuple[NDArray[Any], ...]]:
         """Batched raw outputs (no postprocessing) over many samples, in order; one tuple of arrays per batch.
 
-        A model with a fixed batch size is fed batches of that size, the last one padded by repetition.
+        A model with a fixed batch size is fed batches of that size, the last one padded by repetition. One with a
+        free batch is fed `batch` samples at once where that gives the answers that they get alone, as on a device;
+        else, and where their shapes differ, one by one.
         """
-        first = self.session.inputs[0].shape[:1]
-        fixed = first[0] if first and isinstance(first[0], int) else None
         iterator = iter(samples)
-        while group := [self.tensors(sample) for sample in islice(iterator, fixed or batch)]:
-            count = len(group)
-            if fixed is not None and fixed > count:
-                _check_room(fixed, group[-1])
-                group += [group[-1]] * (fixed - count)
-            feeds = {name: np.stack([tensors[name] for tensors in group]) for name in group[0]}
-            yield tuple(
-                _rows(name, value, count) for name, value in zip(self._names, self.session.run(feeds), strict=True)
-            )
+        size = self._fixed or batch
+        together: bool | None = True if self._fixed else None
+        while group := [self.tensors(sample) for sample in islice(iterator, size)]:
+            alike = all(tensors[name].shape == tensor.shape for tensors in group for name, tensor in group[0].items())
+            if together is None and alike and len(group) > 1:
+                together = self._are_alike_together(group)
+            if together is not False and alike:
+                yield self._run(group)
+            else:
+                yield from (self._run([tensors]) for tensors in group)
+
+    def _run(self, group: Sequence[dict[str, NDArray[Any]]]) -> tuple[NDArray[Any], ...]:
+        values = self.session.run(self._batched(group))
+        return tuple(_rows(name, value, len(group)) for name, value in zip(self._names, values, strict=True))
+
+    def _batched(self, group: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+        missing = (self._fixed or 0) - len(group)
+        if missing > 0:
+            _check_room(missing, group[-1])
+        padded = [*group, *[group[-1]] * missing]
+        return {name: np.stack([tensors[name] for tensors in padded]) for name in group[0]}
+
+    def _are_alike_together(self, group: Sequence[dict[str, NDArray[Any]]]) -> bool:
+        """Whether the first few samples are answered in a batch as they are alone. They are not where a model was
+        exported for one sample in truth, or takes a value range over all samples of a batch (dynamic int8)."""
+        alone = [self._run([tensors]) for tensors in group[:_COMPARED]]
+        try:
+            together = self._run(group)
+        except EdgewardError:
+            return False
+        return all(
+            _are_close(one[0], output[row]) for row, ones in enumerate(alone)
+            for one, output in zip(ones, together, strict=True)
+        )  # fmt: skip
+
+
+def _are_close(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind != "f":
+        return bool((one == other).all())
+    scale = np.abs(one[np.isfinite(one)]).max(initial=0)
+    return bool(np.allclose(one, other, rtol=_SAME, atol=_SAME * scale, equal_nan=True))
+
+
+def _dtype_of(spec: TensorSpec) -> np.dtype[Any]:
+    if spec.dtype == "bfloat16":
+        hint = "export it with a float32 input"
+        raise Unsupported(f"input {spec.name!r} is bfloat16, which samples cannot be turned into", hint=hint)
+    return np.dtype("object" if spec.dtype == "string" else spec.dtype)
 
 
 def _size(spec: TensorSpec) -> int | None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeward.infer.geometry import inner_size
 from edgeward.kit.errors import WrongInput
 from edgeward.records.model import (
     CenterCrop,
@@ -82,8 +83,7 @@ def _resize(image: Array, step: Resize) -> Array:
         return image
     if not step.keep_aspect:
         return _scaled(image, step.height, step.width)
-    ratio = min(step.height / height, step.width / width)
-    inner_height, inner_width = max(1, round(height * ratio)), max(1, round(width * ratio))
+    inner_height, inner_width = inner_size(step, height, width)
     top, left = (step.height - inner_height) // 2, (step.width - inner_width) // 2
     canvas = np.full((step.height, step.width, image.shape[2]), _PAD_GREY, np.uint8)
     canvas[top : top + inner_height, left : left + inner_width] = _scaled(image, inner_height, inner_width)

@@ -11,6 +11,11 @@ from numpy.typing import NDArray
 from edgeward.infer import Sample, read_image, read_npz, read_wav
 from edgeward.infer.samples import IMAGE_SUFFIXES
 from edgeward.kit.errors import WrongInput
+from edgeward.measure.annotations import (
+    AnnotationKind,
+    annotations_of_arrays,
+    annotations_of_folder,
+)
 from edgeward.measure.labels import class_names_of, labels_of_files
 from edgeward.measure.table import read_table
 from edgeward.records.model import Dataset, SampleKind, TensorSpec
@@ -22,7 +27,8 @@ _CACHE_BYTES = 1_000_000_000
 class LoadedSet:
     """Raw samples by index, decoded when asked for, with labels where there are any.
 
-    `labels` are class indices (int64), or float targets with samples on the first axis. `sources` name the samples.
+    `labels` are class indices (int64), or float targets with samples on the first axis; where `annotation` says so,
+    boxes or masks (see Annotations). `sources` name the samples.
     """
 
     def __init__(
@@ -35,6 +41,7 @@ class LoadedSet:
         labels: NDArray[Any] | None,
         class_names: tuple[str, ...] = (),
         sample_rate_hz: int | None = None,
+        annotation: AnnotationKind | None = None,
     ) -> None:
         self.name = name
         self.kind: SampleKind = kind
@@ -42,6 +49,7 @@ class LoadedSet:
         self.class_names = class_names
         self.sources = sources
         self.sample_rate_hz = sample_rate_hz
+        self.annotation = annotation
         self._read = read
         self._kept: dict[int, Sample] = {}
         self._kept_bytes = 0
@@ -68,7 +76,7 @@ class LoadedSet:
         return LoadedSet(
             self.name, self.kind, lambda index: self[chosen[index]], [self.sources[index] for index in chosen],
             labels=None if self.labels is None else self.labels[indices],
-            class_names=self.class_names, sample_rate_hz=self.sample_rate_hz,
+            class_names=self.class_names, sample_rate_hz=self.sample_rate_hz, annotation=self.annotation,
         )  # fmt: skip
 
     def fingerprints(self) -> list[bytes]:
@@ -118,14 +126,24 @@ def _open_npz(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Tensor
     for name, column in columns.items():
         if len(column) != count:
             raise WrongInput(f"{path}: {name!r} has {len(column)} samples, {inputs[0].name!r} has {count}")
-    labels = arrays.get("labels")
-    if labels is None and outputs:
-        labels = arrays.get(outputs[0].name)
-    labels, class_names = _checked_labels(path, labels, count)
+    beside = {name: array for name, array in arrays.items() if name not in columns}
+    labels, class_names, annotation = _labels_of_arrays(path, beside, outputs, count)
     return LoadedSet(
         path.stem, _kind_of_arrays(columns, inputs), lambda index: {name: c[index] for name, c in columns.items()},
         [f"{path.name}[{index}]" for index in range(count)], labels=labels, class_names=class_names,
+        annotation=annotation,
     )  # fmt: skip
+
+
+def _labels_of_arrays(
+    path: Path, arrays: dict[str, NDArray[Any]], outputs: Sequence[TensorSpec], count: int
+) -> tuple[NDArray[Any] | None, tuple[str, ...], AnnotationKind | None]:
+    labels = arrays.get("labels")
+    if labels is None and (found := annotations_of_arrays(path, arrays, count)) is not None:
+        return found.labels, found.class_names, found.kind
+    if labels is None and outputs:
+        labels = arrays.get(outputs[0].name)
+    return *_checked_labels(path, labels, count), None
 
 
 def _input_array(path: Path, arrays: dict[str, NDArray[Any]], spec: TensorSpec, *, alone: bool) -> NDArray[Any]:
@@ -180,7 +198,12 @@ def _open_folder(path: Path, inputs: Sequence[TensorSpec]) -> LoadedSet:
             f"{path}: a folder serves models with one input; this one has {len(inputs)}", hint="use an .npz"
         )
     spec = inputs[0]
-    found = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    masks = path / "masks"
+    found = sorted(
+        file
+        for file in path.rglob("*")
+        if file.is_file() and not file.name.startswith(".") and (masks not in file.parents or not _are_masks(path))
+    )
     images = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
     recordings = [file for file in found if file.suffix.lower() == ".wav"]
     if images and recordings:
@@ -188,7 +211,8 @@ def _open_folder(path: Path, inputs: Sequence[TensorSpec]) -> LoadedSet:
     if not images and not recordings:
         raise WrongInput(f"{path}: there is no image and no WAV file in this folder")
     files = images or recordings
-    labels, class_names = labels_of_files(path, files)
+    annotated = annotations_of_folder(path, images) if images else None
+    labels, class_names = annotated[1:] if annotated else labels_of_files(path, files)
     sources = [str(file.relative_to(path)) for file in files]
     if recordings:
         rate = read_wav(files[0])[1]
@@ -199,8 +223,13 @@ def _open_folder(path: Path, inputs: Sequence[TensorSpec]) -> LoadedSet:
     channels = channels_of(spec)
     return LoadedSet(
         path.name, "image", lambda index: {spec.name: read_image(files[index], channels=channels)}, sources,
-        labels=labels, class_names=class_names,
+        labels=labels, class_names=class_names, annotation=annotated.kind if annotated else None,
     )  # fmt: skip
+
+
+def _are_masks(path: Path) -> bool:
+    """Whether `masks/` holds masks: beside `images/` it does; else it may be a class of that name."""
+    return (path / "masks").is_dir() and (path / "images").is_dir()
 
 
 def _waveform(file: Path, rate: int) -> NDArray[np.float32]:

@@ -7,18 +7,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, Sample
+from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.measure import annotated
+from edgeward.measure.annotations import AnnotationKind
 from edgeward.measure.dataset import LoadedSet
-from edgeward.measure.quality import Metric, check_targets, metric_for, metric_named
+from edgeward.measure.quality import Metric, check_answers, check_targets, metric_for, metric_named
 
 Told = Callable[[int, int], None]
 """Called with samples done and samples in all."""
 
 
 class Answers(NamedTuple):
-    """The first output over a data set, and what it is judged by (None without labels)."""
+    """What a data set's samples are answered, and what that is judged by (None without labels).
+
+    Answers are the first output; detections or maps of classes where the data are annotated so.
+    """
 
     outputs: NDArray[Any]
     targets: NDArray[Any] | None
+    annotation: AnnotationKind | None = None
 
 
 def answers(
@@ -30,16 +37,15 @@ def answers(
     reconstruction error, where the labels are 0 and 1 and `metric` is "auc" or None; and against its own input
     where an error metric is asked for and there are no targets.
     """
-    outputs: list[NDArray[Any]] = []
     inputs: list[NDArray[Any]] = []
-    done = 0
-    rebuilds = _rebuilds_its_input(predictor, data, metric)
-    for group in predictor.outputs_of(_remembered(predictor, data, inputs if rebuilds else None), batch=batch):
-        outputs.append(group[0])
-        done += len(group[0])
-        if told is not None:
-            told(done, len(data))
-    gathered = np.concatenate(outputs)
+    rebuilds = data.annotation is None and _rebuilds_its_input(predictor, data, metric)
+    samples = _remembered(predictor, data, inputs if rebuilds else None)
+    groups = _told_of(predictor.outputs_of(samples, batch=batch), len(data), told)
+    if data.annotation == "boxes":
+        return Answers(annotated.detections(predictor, data, groups), data.labels, "boxes")
+    if data.annotation == "masks":
+        return Answers(*annotated.maps(predictor, data, groups), "masks")
+    gathered = _gathered([group[0] for group in groups])
     if not rebuilds:
         return Answers(gathered, data.labels)
     flat = gathered.reshape(len(gathered), -1)
@@ -49,12 +55,60 @@ def answers(
     return Answers(((flat - wanted) ** 2).mean(axis=1, keepdims=True), data.labels)
 
 
+def _told_of(
+    groups: Iterator[tuple[NDArray[Any], ...]], count: int, told: Told | None
+) -> Iterator[tuple[NDArray[Any], ...]]:
+    done = 0
+    for group in groups:
+        yield group
+        done += len(group[0])
+        if told is not None:
+            told(done, count)
+
+
+def _gathered(outputs: list[NDArray[Any]]) -> NDArray[Any]:
+    shapes = sorted({output.shape[1:] for output in outputs})
+    if len(shapes) > 1:
+        raise Unsupported(
+            f"the model answers {list(shapes[0])} to one sample and {list(shapes[1])} to another: "
+            "answers of several shapes cannot be judged together"
+        )
+    return np.concatenate(outputs)
+
+
 def chosen_metric(name: str | None, found: Answers, where: str) -> Metric:
-    """The metric asked for, or the one that the data ask for; its targets are checked."""
-    metric = metric_for(found.outputs, found.targets) if name is None else metric_named(name)
+    """The metric asked for, or the one that the data ask for; its targets are checked.
+
+    cosine compares with float targets of the answer's shape where there are any, else with a reference.
+    """
+    metric = metric_for(found.outputs, found.targets, found.annotation) if name is None else metric_named(name)
+    needed = metric.kind if metric.kind in ("boxes", "masks") else None
+    if needed != found.annotation:
+        raise _unfit(metric, needed, found, where)
+    check_answers(found.outputs)
+    if metric.name == "cosine" and found.targets is not None and _are_vectors(found):
+        metric = metric._replace(kind="error")
     if metric.kind != "reference":
         check_targets(metric, found.outputs, found.targets, where)
     return metric
+
+
+def _are_vectors(found: Answers) -> bool:
+    targets = found.targets
+    return targets is not None and targets.dtype.kind == "f" and targets.size == found.outputs.size and targets.ndim > 1
+
+
+def _unfit(metric: Metric, needed: str | None, found: Answers, where: str) -> WrongInput:
+    if found.annotation is None:
+        return WrongInput(
+            f"{where}: {metric.name} wants {needed}, and there are none",
+            hint=f"docs/datasets.md says how {needed} are kept",
+        )
+    fit = "map or map50" if found.annotation == "boxes" else "miou"
+    return WrongInput(
+        f"{where}: the labels are {found.annotation}, which {metric.name} cannot judge; {fit} can",
+        hint=f"--metric {fit.split()[0]}",
+    )
 
 
 def _rebuilds_its_input(predictor: Predictor, data: LoadedSet, metric: str | None) -> bool:

@@ -112,7 +112,7 @@ def gate_support(drop: float, interval: Interval, count: int, *, max_drop: float
         return Support("missed", half_width, count, f"{span}: beyond {max_drop:g}")
     reach = high - drop if drop <= max_drop else drop - low
     distance = abs(max_drop - drop)
-    needed = None if distance < _LEAST_DISTANCE * reach else max(count + 1, math.ceil(count * (reach / distance) ** 2))
+    needed = None if distance <= _LEAST_DISTANCE * reach else max(count + 1, math.ceil(count * (reach / distance) ** 2))
     many = "no number of samples is likely to" if needed is None else f"about {needed} would"
     return Support(
         "too few samples", half_width, needed,

@@ -22,9 +22,11 @@ _SEED = 20261120
 @click.command()
 @click.argument("subject", metavar="X", type=FILE)
 @click.option("--data", required=True, type=FILE, metavar="D", help="An .npz, a .csv, a folder of images or WAV files.")
-@click.option("--metric", metavar="M", help="top1, top5, f1, auc, mse, mae, rmse; default: what the labels ask for.")
+@click.option("--metric", metavar="M", help="top1, f1, auc, mse, r2, map, miou, ... Default: what the labels ask for.")
+@click.option("--task", metavar="T", help="detection, segmentation, anomaly, ...: takes its usual metric.")
 @click.option("--preprocess", type=FILE, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
 @click.option("--reference", type=FILE, metavar="Y", help="A model or bundle to compare with, on the same samples.")
+@click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Gate on the drop from the reference.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -32,15 +34,18 @@ def command(
     subject: Path,
     data: Path,
     metric: str | None,
+    task: str | None,
     preprocess: Path | None,
     reference: Path | None,
+    max_drop: float | None,
     threads: int | None,
     keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
     """The task metric of a model file or verified bundle on a data set, with its 95 % interval.
 
-    With --reference also the paired drop, and how far the answers themselves are apart.
+    With --reference also the paired drop, and how far the answers themselves are apart; with --max-drop the exit
+    code 3 where the drop is larger, and a word where the samples are too few to tell.
 
     \b
     edgeward evaluate out/bundle --data evaluation/
@@ -48,10 +53,9 @@ def command(
     """
     from edgeward.cli.subject import open_subject, steps_for
     from edgeward.measure.evaluate import chosen_metric
-    from edgeward.measure.quality import interval, metric_named
+    from edgeward.measure.quality import interval
 
-    if metric is not None:
-        metric_named(metric)
+    metric = _asked_for(metric, task, reference, max_drop)
     paths = [path for path in (subject, reference) if path is not None]
     subjects = [
         open_subject(path, keys, threads=threads, preprocess=steps_for(path, paths, preprocess)) for path in paths
@@ -73,6 +77,33 @@ def command(
         console.print_json(found)
     else:
         _show(found)
+    if max_drop is not None:
+        _hold_gate(found, max_drop)
+
+
+def _asked_for(metric: str | None, task: str | None, reference: Path | None, max_drop: float | None) -> str | None:
+    """The name of the metric; None where the data choose."""
+    from edgeward.measure.quality import metric_named, metric_of_task
+
+    if metric is not None and task is not None:
+        raise click.UsageError("--metric and --task both say what is measured; give one of them")
+    if max_drop is not None and reference is None:
+        raise click.UsageError("--max-drop is a drop from a reference; add --reference MODEL")
+    name = metric_of_task(task) if task is not None else metric
+    return name if name is None else metric_named(name).name
+
+
+def _hold_gate(found: dict[str, Any], max_drop: float) -> None:
+    """Says where the samples are too few to tell. Raises GateMissed where the drop is beyond the gate."""
+    from edgeward.kit.errors import GateMissed
+    from edgeward.measure.statistics import gate_support
+
+    other = found["reference"]
+    support = gate_support(other["drop"], other["drop_ci"], found["n"], max_drop=max_drop)
+    if support.verdict == "too few samples":
+        console.note(support.reason)
+    if not other["drop"] <= max_drop:
+        raise GateMissed(f"{found['model']}: {found['metric']} drops by {other['drop']:.4f}, the gate is {max_drop:g}")
 
 
 def _answers(subject: "Subject", data: Path, metric: str | None) -> "tuple[Answers, str]":
@@ -119,14 +150,16 @@ def _compared(
     if reference.shape != mine.shape:
         raise WrongInput(f"{name}: answers {reference.shape[1:]} per sample, the model {mine.shape[1:]}")
     lost = drop(metric, reference, mine, targets, seed=_SEED)
+    are_tensors = metric.kind not in ("boxes", "masks")
     difference = np.abs(mine.astype(np.float64) - reference.astype(np.float64))
     return {
         "model": name,
         "value": metric.score(reference, targets),
         "drop": lost.value,
         "drop_ci": lost.interval,
-        "max_difference": float(difference.max()),
-        "cosine": METRICS["cosine"].score(mine, reference),
+        "drop_p": lost.p_value,
+        "max_difference": float(difference.max()) if are_tensors else None,
+        "cosine": METRICS["cosine"].score(mine, reference) if are_tensors else None,
     }
 
 
@@ -139,4 +172,8 @@ def _show(found: dict[str, Any]) -> None:
     low, high = other["drop_ci"]
     console.say(f"{'reference':<12}  {other['value']:.4g}  {other['model']}")
     console.say(f"{'drop':<12}  {other['drop']:.4g}  (paired, 95 % interval {low:.4g} to {high:.4g})")
+    if other["drop_p"] is not None:
+        console.say(f"{'chance':<12}  {other['drop_p']:.3g}  that equal models disagree so unevenly (McNemar, exact)")
+    if other["max_difference"] is None:
+        return
     console.say(f"{'answers':<12}  apart by at most {other['max_difference']:.3g}; cosine {other['cosine']:.6f}")

@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.argument("model", metavar="MODEL", type=FILE)
 @click.option("--data", required=True, type=FILE, metavar="EVAL", help="Samples with labels: .npz, folder, .csv.")
 @click.option("--calibration", type=FILE, metavar="CAL", help="Samples for calibration; else a part of EVAL.")
-@click.option("--metric", help="top1, top5, f1, auc, mse, mae, rmse, agreement, cosine; else what the data ask for.")
+@click.option("--metric", help="top1, f1, auc, mse, r2, map, miou, cosine, ...; else what the data ask for.")
 @click.option("--max-drop", type=float, default=0.01, show_default=True, help="The most quality that may be lost.")
 @click.option("--budget", default="", metavar="LIMITS", help='Such as "p95<8ms,size<1MB,peak-memory<64MB".')
 @click.option("--target", default="", metavar="NAME|FILE|HOST", help="Where it must run; only this machine, yet.")
@@ -67,6 +67,7 @@ def command(
     """
     from edgeward.kit import codec
     from edgeward.kit.clock import SystemClock
+    from edgeward.measure.labels import read_class_names
     from edgeward.measure.limits import parse_budget
     from edgeward.measure.quality import metric_named
     from edgeward.optimize.memory import cache_folder
@@ -81,7 +82,8 @@ def command(
         model=model, data=data, calibration=calibration, output=output, metric=metric, max_drop=max_drop,
         budget=parse_budget(budget), threads=threads, time_limit_s=_seconds(time_limit), seed=seed,
         preprocess=codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None,
-        labels=read_labels(labels), shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
+        labels=read_class_names(labels) if labels else (),
+        shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
         command=shlex.join(["edgeward", *sys.argv[1:]]), memory=None if no_cache else cache_folder(),
     )  # fmt: skip
     with console.progress() as progress:
@@ -106,13 +108,6 @@ def sign_with_own_key(folder: Path) -> None:
         return
     if created:
         console.note(f"made a key to sign with: {bundle.default_key_path()} ({key.fingerprint[:19]}…)")
-
-
-def read_labels(path: Path | None) -> tuple[str, ...]:
-    """Class names, one per line."""
-    if path is None:
-        return ()
-    return tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
 
 
 def _check_target(target: str) -> None:

@@ -54,11 +54,12 @@ def command(
     """
     from edgeward.bundle import peek
     from edgeward.kit import files
+    from edgeward.measure.labels import read_class_names
 
     _check_words(name, version)
     target = output or Path(f"{name or _slug(source)}.bundle")
     files.check_output_folder(target, overwrite=overwrite)
-    names = _labels(labels) if labels else None
+    names = read_class_names(labels) if labels else None
     if source.is_dir():
         if preprocess or data:
             option = "--preprocess" if preprocess else "--data"
@@ -99,21 +100,25 @@ def _plain(
     source: Path, name: str, version: str, labels: tuple[str, ...], preprocess: Path | None, data: Path | None
 ) -> "Packing":
     """A bundle of the model file `source`, which is run here to learn what its self-test must answer."""
+    from msgspec.structs import replace
+
     from edgeward.bundle import Identity, assemble, parts_of_onnx
     from edgeward.kit import codec
     from edgeward.kit.clock import SystemClock
     from edgeward.records.model import PreprocessFile
 
-    steps = codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else ()
+    said = codec.from_toml(preprocess, PreprocessFile) if preprocess else PreprocessFile(preprocess=())
     parts = parts_of_onnx(
         _model_bytes(source),
         Identity(name, version, SystemClock().now()),
         where=str(source),
-        preprocess=steps,
+        preprocess=said.preprocess,
         labels=labels,
         read_samples=(lambda inputs: _samples(data, inputs)) if data else None,
         threads=len(os.sched_getaffinity(0)),
     )
+    if said.postprocess:
+        parts = replace(parts, postprocess=said.postprocess)
     count = len(next(iter(parts.self_test_inputs.values())))
     made = f"{count} samples of {data}" if data else f"{count} drawn samples; real ones test more: --data DATA"
 
@@ -148,21 +153,6 @@ def _model_bytes(path: Path) -> bytes:
     if not data:
         raise WrongInput(f"{path}: is empty, wanted an ONNX model")
     return data
-
-
-def _labels(path: Path) -> tuple[str, ...]:
-    """One class name per line; empty lines at the end do not count."""
-    from edgeward.kit.errors import WrongInput
-
-    try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
-    except UnicodeDecodeError as error:
-        raise WrongInput(f"{path}: is no text in UTF-8; wanted one class name per line") from error
-    if not names:
-        raise WrongInput(f"{path}: is empty; wanted one class name per line")
-    if "" in names:
-        raise WrongInput(f"{path}: line {names.index('') + 1} is empty; wanted one class name per line")
-    return names
 
 
 def _check_words(name: str | None, version: str | None) -> None:

@@ -17,7 +17,7 @@ from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.measure.dataset import LoadedSet, open_dataset
 from edgeward.measure.fit import fit_steps
 from edgeward.records.bundle import Manifest
-from edgeward.records.model import Preprocess, PreprocessFile, TensorSpec
+from edgeward.records.model import Postprocess, Preprocess, PreprocessFile, TensorSpec
 
 _PLAIN_RUNTIME = "onnxruntime"
 
@@ -32,6 +32,7 @@ class Subject(NamedTuple):
     threads: int
     preprocess: Preprocess | None
     manifest: Manifest | None
+    postprocess: Postprocess = ()
 
 
 def steps_for(path: Path, paths: Sequence[Path], preprocess: Path | None) -> Path | None:
@@ -56,18 +57,22 @@ def _of_bundle(path: Path, keys: Sequence[Path], threads: int | None) -> Subject
     manifest = verified.manifest
     count = threads or max(1, min(manifest.thread_count, len(os.sched_getaffinity(0))))
     session = open_predictor(verified, threads=count).session
-    return Subject(path, verified.model, manifest.runtime, session, count, manifest.preprocess, manifest)
+    return Subject(
+        path, verified.model, manifest.runtime, session, count, manifest.preprocess, manifest, manifest.postprocess
+    )  # fmt: skip
 
 
 def _of_file(path: Path, threads: int, preprocess: Path | None) -> Subject:
     runtime = "litert" if path.suffix.lower() == ".tflite" and path.is_file() else _PLAIN_RUNTIME
     data = path.read_bytes() if runtime == "litert" else _model_bytes(path)
-    steps = codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None
+    said = codec.from_toml(preprocess, PreprocessFile) if preprocess else None
     try:
         session = runtimes.load(runtime).load(data, threads=threads)
     except (WrongInput, Unsupported) as error:
         raise type(error)(f"{path}: {error.message}", hint=error.hint) from error
-    return Subject(path, data, runtime, session, threads, steps, None)
+    if said is None:
+        return Subject(path, data, runtime, session, threads, None, None)
+    return Subject(path, data, runtime, session, threads, said.preprocess, None, said.postprocess)
 
 
 def _model_bytes(path: Path) -> bytes:
@@ -123,7 +128,7 @@ def predictor_for(subject: Subject, data: LoadedSet) -> Predictor:
     steps = subject.preprocess
     if steps is None:
         steps = fit_steps(_without_batch(subject.session.inputs[0]), data.kind, data[0])
-    predictor = Predictor(subject.session, preprocess=steps)
+    predictor = Predictor(subject.session, preprocess=steps, postprocess=subject.postprocess)
     try:
         predictor.tensors(data[0])
     except WrongInput as error:

@@ -183,7 +183,8 @@ def _cast(name: str, tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]
         return tensor.astype(dtype)
     if dtype.kind in "iu" and tensor.dtype.kind in "iub" and (tensor.size == 0 or _in_range(tensor, dtype)):
         return tensor.astype(dtype)
-    raise WrongInput(f"input {name!r} is {dtype}, the sample is {tensor.dtype} and would lose values")
+    wanted = "string" if dtype.kind == "O" else dtype
+    raise WrongInput(f"input {name!r} is {wanted}, the sample is {tensor.dtype} and would lose values")
 
 
 def _in_range(tensor: NDArray[Any], dtype: np.dtype[Any]) -> bool:

@@ -156,7 +156,7 @@ def _input_array(path: Path, arrays: dict[str, NDArray[Any]], spec: TensorSpec, 
         )
     if array.ndim == 0:
         raise WrongInput(f"{path}: {spec.name!r} is a single number, wanted samples on the first axis")
-    if array.dtype.kind not in "fiub":
+    if array.dtype.kind not in ("US" if spec.dtype == "string" else "fiub"):
         raise WrongInput(f"{path}: {spec.name!r} is {array.dtype}, wanted {spec.dtype}")
     if array.dtype.kind == "f" and spec.dtype.startswith(("int", "uint", "bool")):
         raise WrongInput(f"{path}: {spec.name!r} is {array.dtype}, the model wants {spec.dtype}")

@@ -1,4 +1,4 @@
-"""Labels of files: by subfolder, by labels.csv, or by the part of a file's name before the first underscore."""
+"""Names of classes; labels of files: by subfolder, by labels.csv, or by a file's name up to its first underscore."""
 
 import csv
 from collections.abc import Collection, Sequence
@@ -16,6 +16,19 @@ def class_names_of(names: Collection[str]) -> tuple[str, ...]:
     if all(name.isdigit() for name in names):
         return tuple(sorted(names, key=int))
     return tuple(sorted(names))
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """One class name per line of a text file; empty lines at the end do not count."""
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").rstrip().splitlines())
+    except UnicodeDecodeError as error:
+        raise WrongInput(f"{path}: is no text in UTF-8; wanted one class name per line") from error
+    if not names:
+        raise WrongInput(f"{path}: is empty; wanted one class name per line")
+    if "" in names:
+        raise WrongInput(f"{path}: line {names.index('') + 1} is empty; wanted one class name per line")
+    return names
 
 
 def labels_of_files(root: Path, files: Sequence[Path]) -> tuple[NDArray[Any] | None, tuple[str, ...]]:

@@ -108,12 +108,6 @@ Preprocess = tuple[PreprocessStep, ...]
 """From raw sample to input tensor; the same steps run in calibration, evaluation and on the device."""
 
 
-class PreprocessFile(Document):
-    """What a person writes to say how a model wants its input: `[[preprocess]]` tables in TOML."""
-
-    preprocess: Preprocess
-
-
 class Classify(Record, tag="classify"):
     """The best `top` classes of the first output, named by the bundle's labels; the outputs stay as they are.
 
@@ -145,6 +139,16 @@ class Detect(Record, tag="detect"):
 PostprocessStep = Classify | Detect
 Postprocess = tuple[PostprocessStep, ...]
 """From output tensors to the answer."""
+
+
+class PreprocessFile(Document):
+    """What a person writes to say how a model wants its input, and how its answer is read: `[[preprocess]]` and
+    `[[postprocess]]` tables in TOML.
+    """
+
+    preprocess: Preprocess
+    postprocess: Postprocess = ()
+
 
 SampleKind = Literal["image", "audio", "tensor"]
 """What a raw sample is: uint8 RGB or grey height × width × channel; a float32 mono waveform in -1..1; or

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
 
 from edgeward.cli.main import main
@@ -108,3 +109,70 @@ def test_what_cannot_be_judged_is_one_sentence(edgeward):
     one_sentence(edgeward("evaluate", model, "--data", "empty"), 2, "no image and no WAV file")
     one_sentence(edgeward("evaluate", model, *DATA, "--metric", "top9"), 2, "no metric 'top9'")
     one_sentence(edgeward("evaluate", GOLDEN / "bundle-v1-unsigned", "--data", "none.npz"), 6, "is not signed")
+
+
+def test_a_gate_is_held_and_too_few_samples_are_told(edgeward):
+    arrays = dict(np.load(EXAMPLE / "evaluation.npz"))
+    model, steps = EXAMPLE / "digits.onnx", ("--preprocess", EXAMPLE / "preprocess.toml")
+    np.savez("few.npz", **{name: array[:40] for name, array in arrays.items()})
+    same = edgeward("evaluate", model, "--data", "few.npz", *steps, "--reference", model, "--max-drop", "0.01")
+    assert same.code == 0
+    assert "40 samples are too few to tell" in same.err
+    Path("dark.toml").write_text(
+        '[[preprocess]]\ntype = "normalize"\nscale = 1e-6\n[[preprocess]]\ntype = "to_layout"\nlayout = "NCHW"\n'
+    )
+    edgeward("pack", model, "--preprocess", "dark.toml", "-o", "dark")
+    edgeward("sign", "dark")
+    options = ("--data", EXAMPLE / "evaluation.npz", *steps, "--reference", model, "--max-drop", "0.01", "--json")
+    worse = edgeward("evaluate", "dark", *options)
+    assert worse.code == 3
+    assert "drops by" in worse.err
+    assert json.loads(worse.out)["reference"]["drop_p"] < 1e-6
+
+
+def test_a_task_takes_its_usual_metric(edgeward):
+    model = EXAMPLE / "digits.onnx"
+    assert json.loads(edgeward("evaluate", model, *DATA, "--task", "audio", "--json").out)["metric"] == "top1"
+    one_sentence(edgeward("evaluate", model, *DATA, "--task", "detection"), 2, "map wants boxes, and there are none")
+    one_sentence(edgeward("evaluate", model, *DATA, "--task", "guessing"), 2, "there is no task 'guessing'")
+    assert edgeward("evaluate", model, *DATA, "--task", "audio", "--metric", "f1").code == 2
+    assert edgeward("evaluate", model, *DATA, "--max-drop", "0.01").code == 2
+
+
+def test_class_names_in_a_file_that_is_no_text_are_one_sentence(edgeward):
+    Path("labels.txt").write_bytes(b"\xff\xfe\x00cat")
+    one_sentence(edgeward("pack", EXAMPLE / "digits.onnx", "--labels", "labels.txt"), 2, "no text in UTF-8")
+    options = ("--data", EXAMPLE / "evaluation.npz", "--labels", "labels.txt", "-o", "out")
+    one_sentence(edgeward("optimize", EXAMPLE / "digits.onnx", *options), 2, "no text in UTF-8")
+    assert not Path("out").exists()
+
+
+def detector_file(path: str) -> None:
+    """A head of 12 anchors × (4 + 2 classes) that answers with its own input."""
+    shape = ["batch", 12, 6]
+    values = [[helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)] for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", *values)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    Path(path).write_bytes(model.SerializeToString())
+
+
+def test_a_detector_is_judged_by_its_boxes_and_compared_with_a_reference(edgeward):
+    boxes = np.array([[[1, 1, 4, 4], [0, 6, 3, 9]]] * 8, np.float32)
+    classes = np.array([[0, 1], [1, -1]] * 4)
+    heads = np.zeros((8, 12, 6), np.float32)
+    heads[:, :2, :4] = boxes
+    heads[np.arange(8)[:, None], [0, 1], 4 + np.maximum(classes, 0)] = 0.9
+    np.savez("d.npz", x=heads, boxes=boxes, classes=classes)
+    detector_file("m.onnx")
+    done = edgeward("evaluate", "m.onnx", "--data", "d.npz", "--task", "detection", "--reference", "m.onnx", "--json")
+    found = json.loads(done.out)
+    assert (found["metric"], found["n"]) == ("map", 8)
+    assert 0.8 < found["value"] < 1  # in half of the images one box more is answered than there is
+    assert found["reference"]["drop_ci"] == [0, 0]
+    assert found["reference"]["max_difference"] is None
+    assert edgeward("evaluate", "m.onnx", "--data", "d.npz", "--reference", "m.onnx").code == 0
+    step = '[[postprocess]]\ntype = "detect"\nlayout = "rows"\nbox_format = "cxcywh"\n'
+    Path("said.toml").write_text("preprocess = []\n" + step)
+    said = json.loads(edgeward("evaluate", "m.onnx", "--data", "d.npz", "--preprocess", "said.toml", "--json").out)
+    assert said["value"] < found["value"]
+    one_sentence(edgeward("evaluate", "m.onnx", "--data", "d.npz", "--metric", "top1"), 2, "top1 cannot judge")

@@ -15,6 +15,7 @@ from edgeward.measure.annotations import (
     AnnotationKind,
     annotations_of_arrays,
     annotations_of_folder,
+    read_mask,
 )
 from edgeward.measure.labels import class_names_of, labels_of_files
 from edgeward.measure.table import read_table
@@ -85,6 +86,15 @@ class LoadedSet:
             hashlib.sha256(b"".join(np.ascontiguousarray(sample[name]).tobytes() for name in sorted(sample))).digest()
             for sample in self
         ]
+
+    def label_bytes(self) -> bytes:
+        """The values of all labels, in order: equal for equal labels, wherever their files are. Empty without labels."""
+        if self.labels is None:
+            return b""
+        if self.annotation == "masks":
+            masks = [read_mask(label) for label in self.labels]
+            return b"".join(b"%d,%d" % mask.shape + mask.tobytes() for mask in masks)
+        return np.ascontiguousarray(self.labels).tobytes()
 
     def record(self, purpose: str) -> Dataset:
         """What a report says of this data."""

@@ -117,10 +117,7 @@ def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:
 
 def _digest(data: LoadedSet) -> bytes:
     """Of samples and labels, in their order."""
-    hasher = hashlib.sha256(b"".join(data.fingerprints()))
-    if data.labels is not None:
-        hasher.update(np.ascontiguousarray(data.labels).tobytes())
-    return hasher.digest()
+    return hashlib.sha256(b"".join(data.fingerprints()) + data.label_bytes()).digest()
 
 
 def _own_code() -> bytes:

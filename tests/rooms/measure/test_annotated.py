@@ -191,6 +191,17 @@ def test_masks_in_an_npz(tmp_path):
     assert 0.7 < scored(saved(tmp_path, x=images, masks=masks), segmenter(8, 8))[1] < 0.85
 
 
+def test_label_bytes_are_those_of_the_masks_wherever_they_stand(tmp_path):
+    grey = TensorSpec(name="x", dtype="float32", shape=(40, 40, 1))
+    for place in ("one", "other"):
+        (tmp_path / place).mkdir()
+        picture_folder(tmp_path / place)
+    one, other = (open_dataset(tmp_path / place, [grey]) for place in ("one", "other"))
+    assert one.label_bytes() == other.label_bytes()
+    Image.new("L", (30, 40)).save(tmp_path / "other" / "masks" / "0.png")
+    assert one.label_bytes() != other.label_bytes()
+
+
 def test_masks_that_cannot_be_are_told(tmp_path):
     picture_folder(tmp_path)
     model = segmenter(40, 40, steps=[Resize(height=40, width=40)])

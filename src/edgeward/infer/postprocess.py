@@ -62,7 +62,7 @@ def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int,
     In pixels of an input of `height` × `width`. Raises WrongInput where the outputs do not have the step's layout,
     Failed where they hold NaN.
     """
-    boxes, scores = _boxes_and_scores(step, outputs)
+    boxes, scores = boxes_and_scores(step, outputs)
     if np.isnan(boxes).any() or np.isnan(scores).any():
         raise Failed("the model's answer holds NaN, which is no box and no score")
     if step.sigmoid:
@@ -76,7 +76,8 @@ def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int,
     return np.column_stack([corners[kept], chosen[kept], labels[kept]]).astype(np.float32)
 
 
-def _boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Anchors × 4 and anchors × classes, as the model gives them. Raises WrongInput for another layout."""
     shapes = " and ".join("x".join(map(str, output.shape)) for output in outputs)
     if step.layout == "pair":
         if len(outputs) < 2 or any(output.ndim != 2 for output in outputs[:2]) or len(outputs[0]) != len(outputs[1]):

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import Predictor
 from edgeward.infer.geometry import Placement, placement_of
-from edgeward.infer.postprocess import detections_of, overlaps
+from edgeward.infer.postprocess import boxes_and_scores, detections_of, overlaps
 from edgeward.kit.errors import EdgewardError, WrongInput
 from edgeward.measure.annotations import read_mask
 from edgeward.measure.dataset import LoadedSet
@@ -41,13 +41,21 @@ def detections(predictor: Predictor, data: LoadedSet, groups: Iterator[Group]) -
     scenes = _scenes(predictor, data, groups)
     first = list(islice(scenes, _LOOKED_AT))
     said = next((step for step in predictor.postprocess if isinstance(step, Detect)), None)
-    step = said or fitted_step(first, int(data.labels[..., 4].max()) + 1 if data.labels is not None else 0)
+    class_count = int(data.labels[..., 4].max(initial=-1)) + 1 if data.labels is not None else 0
+    step = said or fitted_step(first, class_count)
+    _check_classes(step, first[0], class_count, data.name)
     step = replace(step, score_threshold=min(step.score_threshold, _EVALUATED_FROM))
     found = np.full((len(data), step.most, 6), -1, np.float32)
     for place, scene in enumerate(_chained(first, scenes)):
         rows = _decoded(step, scene)
         found[place, : len(rows)] = rows
     return found
+
+
+def _check_classes(step: Detect, scene: _Scene, class_count: int, where: str) -> None:
+    known = boxes_and_scores(step, scene.outputs)[1].shape[1]
+    if class_count > known:
+        raise WrongInput(f"{where}: a box is of class {class_count - 1}, the model knows classes 0..{known - 1}")
 
 
 def _chained(first: list[_Scene], rest: Iterator[_Scene]) -> Iterator[_Scene]:
@@ -85,7 +93,7 @@ def fitted_step(scenes: Sequence[_Scene], class_count: int) -> Detect:
     """
     outputs = scenes[0].outputs
     layout = _layout(outputs, class_count)
-    scores = _scores_of(layout, outputs)
+    scores = boxes_and_scores(Detect(layout=layout, box_format="xyxy"), outputs)[1]
     steps = [
         Detect(
             layout=layout, box_format=box_format, normalized=normalized, score_threshold=_EVALUATED_FROM,
@@ -112,12 +120,6 @@ def _layout(outputs: Sequence[NDArray[Any]], class_count: int) -> Any:
         f"the model answers {told} per image, which is no detection head that we read",
         hint="one output of anchors x (4 + classes) or its transpose, or two: anchors x 4 and anchors x classes",
     )
-
-
-def _scores_of(layout: str, outputs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    if layout == "pair":
-        return outputs[1] if outputs[0].shape[1] == 4 else outputs[0]
-    return outputs[0][:, 4:] if layout == "rows" else outputs[0][4:]
 
 
 def _found_share(step: Detect, scene: _Scene) -> float:

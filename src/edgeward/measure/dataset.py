@@ -88,7 +88,7 @@ class LoadedSet:
         ]
 
     def label_bytes(self) -> bytes:
-        """The values of all labels, in order: equal for equal labels, wherever their files are. Empty without labels."""
+        """The values of all labels, in order: equal for equal labels, wherever their files are."""
         if self.labels is None:
             return b""
         if self.annotation == "masks":

@@ -123,6 +123,7 @@ def test_a_head_that_holds_nan_is_told(tmp_path):
         ({"boxes": np.full((20, 4, 4), np.nan)}, "not finite"),
         ({"boxes": np.tile([5.0, 5, 2, 2], (20, 4, 1))}, "ends before it begins"),
         ({"classes": np.full((20, 4), -1)}, "no image has a true box"),
+        ({"classes": np.full((20, 4), 7), "boxes": np.ones((20, 4, 4))}, r"of class 7, the model knows classes 0\.\.2"),
     ],
 )
 def test_boxes_that_cannot_be_are_told(tmp_path, change, words):

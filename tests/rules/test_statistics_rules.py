@@ -81,19 +81,28 @@ def test_the_exact_paired_test_is_a_probability_and_knows_no_side(pairs):
         (0.005, (-0.005, 0.015), "too few samples", 2000),
         (0.02, (0.005, 0.035), "too few samples", 1125),
         (0.01, (0.0, 0.02), "too few samples", None),
+        (0.0, (0.0, 0.0), "kept", 500),
     ],
 )
 def test_a_gate_is_kept_or_missed_or_not_to_be_told(drop, interval, verdict, needed):
     found = gate_support(drop, interval, 500, max_drop=0.01)
     assert (found.verdict, found.samples_needed) == (verdict, needed)
-    assert found.half_width == pytest.approx((interval[1] - interval[0]) / 2)
+    assert found.half_width == pytest.approx((interval[1] - interval[0]) / 2 or 3 / 500)
+
+
+def test_a_hundred_samples_that_all_agree_are_no_proof():
+    found = gate_support(0.0, (0.0, 0.0), 100, max_drop=0.01)
+    assert found.verdict == "too few samples"
+    assert 300 < found.samples_needed <= 900
 
 
 def test_a_drop_without_an_interval_supports_nothing():
-    assert gate_support(float("nan"), (float("nan"),) * 2, 3, max_drop=0.01).verdict == "too few samples"
+    nothing = (float("nan"), float("nan"))
+    assert gate_support(nothing[0], nothing, 3, max_drop=0.01).verdict == "too few samples"
+    assert gate_support(0.0, nothing, 3000, max_drop=0.01).verdict == "too few samples"
 
 
-@given(st.floats(-0.2, 0.2), st.floats(0, 0.2), st.floats(0, 0.2), st.floats(0, 0.1), st.integers(2, 10**6))
+@given(st.floats(-0.2, 0.2), st.floats(0.001, 0.2), st.floats(0.001, 0.2), st.floats(0, 0.1), st.integers(2, 10**6))
 def test_more_samples_are_wanted_only_where_the_gate_lies_inside_the_interval(drop, below, above, gate, count):
     found = gate_support(drop, (drop - below, drop + above), count, max_drop=gate)
     assert (found.verdict == "too few samples") == (drop - below <= gate < drop + above)

@@ -11,6 +11,7 @@ _Z = 1.959964  # the 97.5 % point of the normal distribution
 _RESAMPLES = 1000
 _DRAWS_AT_ONCE = 2_000_000
 """Resamples are drawn in groups of so many samples in all: 16 MB a group, however large the set is."""
+_UNSEEN = 3.0
 _LEAST_DISTANCE = 0.01
 """A drop nearer to the gate than this share of its interval would take ten thousand times the samples."""
 
@@ -100,8 +101,12 @@ class Support(NamedTuple):
 
 
 def gate_support(drop: float, interval: Interval, count: int, *, max_drop: float) -> Support:
-    """What `count` samples say of the gate `max_drop`. An interval narrows with the root of the sample count."""
-    low, high = interval
+    """What `count` samples say of the gate `max_drop`. An interval narrows with the root of the sample count.
+
+    An interval without width comes of samples that all agree; what is rarer than one in a third of them may still
+    have been missed (the rule of three).
+    """
+    low, high = (drop - _UNSEEN / count, drop + _UNSEEN / count) if interval[0] == interval[1] else interval
     half_width = (high - low) / 2
     if not all(math.isfinite(number) for number in (drop, low, high)):
         return Support("too few samples", math.inf, None, f"{count} samples give no interval of the drop at all")

@@ -22,10 +22,11 @@ from bench.optimize_vs_peers.score import Scored, score_edgeward, score_peer
 from bench.optimize_vs_peers.table import EDGEWARD, CaseResult, Row, to_markdown
 from numpy.typing import NDArray
 
-from edgeward.infer import Predictor
-from edgeward.measure import bench
+from edgeward.infer import Predictor, runtimes
+from edgeward.measure import bench, machine
+from edgeward.measure.conditions import conditions
 from edgeward.measure.dataset import open_dataset
-from edgeward.measure.quality import drop, metric_named
+from edgeward.measure.quality import Metric, drop, metric_named
 from edgeward.measure.statistics import median_ratio_interval
 
 _RACE_SAMPLES = 8
@@ -62,7 +63,7 @@ def main() -> None:
 
 def _case(case: Case, peers: list[Peer], asked: argparse.Namespace) -> CaseResult:
     opened = open_case(case)
-    place = asked.work / case.name
+    place = asked.work / f"{case.name}-{case.digest()[:12]}"
     prepared = place / "prepared"
     if not (prepared / "task.json").exists():
         shutil.rmtree(prepared, ignore_errors=True)
@@ -115,34 +116,63 @@ def _result(
     opened: Opened, place: Path, models: list[Model], failed: list[Entry], took: dict[str, float],
     asked: argparse.Namespace,
 ) -> CaseResult:  # fmt: skip
-    case, metric = opened.case, metric_named(opened.case.metric)
-    times = _times("model", opened, place, models, asked)
-    frames = _times("frame", opened, place, models, asked) if case.kind == "vision" else None
+    """Races what ran; where nothing is Edgeward's, the rows have no times."""
+    case, metric, setting = opened.case, metric_named(opened.case.metric), _setting()
     given = next(model for model in models if model.entry.peer == "given").scored
-    rows = []
-    for index, model in enumerate(models):
-        lost = drop(metric, given.outputs, model.scored.outputs, given.targets, seed=asked.seed)
-        ratio, interval = median_ratio_interval(times[index], times[0], seed=asked.seed)
-        row = Row(
-            model.entry.name, model.entry.peer, model.entry.precision, model.entry.runtime,
-            score=metric.score(model.scored.outputs, given.targets), drop=lost.value, drop_ci=lost.interval,
-            size_bytes=model.size, p50_us=float(np.median(times[index])) * 1000, ratio=ratio, ratio_ci=interval,
-            took_s=model.entry.took_s,
-        )  # fmt: skip
-        if frames is not None:
-            ratio, interval = median_ratio_interval(frames[index], frames[0], seed=asked.seed)
-            p50 = float(np.median(frames[index])) * 1000
-            row = msgspec.structs.replace(row, frame_us=p50, frame_ratio=ratio, frame_ci=interval)
-        rows.append(row)
-    rows += [Row(entry.name, entry.peer, took_s=entry.took_s, failure=entry.failure) for entry in failed]
+    rows = [_row(model, given, metric, asked.seed) for model in models]
+    runs = 0
+    if models[0].entry.peer == EDGEWARD:
+        times = _times("model", opened, place, models, asked)
+        runs = int(times[0].size)
+        rows = [_with_times(row, times[index], times[0], asked.seed) for index, row in enumerate(rows)]
+        if case.kind == "vision":
+            frames = _times("frame", opened, place, models, asked)
+            rows = [_with_frames(row, frames[index], frames[0], asked.seed) for index, row in enumerate(rows)]
+    lost = [Row(entry.name, entry.peer, took_s=entry.took_s, failure=entry.failure) for entry in failed]
+    result = CaseResult(
+        case.name, case.kind, case.metric, case.max_drop, len(opened.evaluation), runs,
+        sorted([*rows, *lost], key=lambda row: row.peer != EDGEWARD), took, setting=setting,
+        max_size_share=case.size_share, max_seconds=case.seconds,
+    )  # fmt: skip
+    return result if not runs else _behind_best(result, models, given, metric, asked.seed)
+
+
+def _row(model: Model, given: Scored, metric: Metric, seed: int) -> Row:
+    lost = drop(metric, given.outputs, model.scored.outputs, given.targets, seed=seed)
+    return Row(
+        model.entry.name, model.entry.peer, model.entry.precision, model.entry.runtime,
+        score=metric.score(model.scored.outputs, given.targets), drop=lost.value, drop_ci=lost.interval,
+        size_bytes=model.size, took_s=model.entry.took_s,
+    )  # fmt: skip
+
+
+def _with_times(row: Row, taken: NDArray[np.float64], ours: NDArray[np.float64], seed: int) -> Row:
+    ratio, interval = median_ratio_interval(taken, ours, seed=seed)
+    return msgspec.structs.replace(row, p50_us=float(np.median(taken)) * 1000, ratio=ratio, ratio_ci=interval)
+
+
+def _with_frames(row: Row, taken: NDArray[np.float64], ours: NDArray[np.float64], seed: int) -> Row:
+    ratio, interval = median_ratio_interval(taken, ours, seed=seed)
+    return msgspec.structs.replace(row, frame_us=float(np.median(taken)) * 1000, frame_ratio=ratio, frame_ci=interval)
+
+
+def _behind_best(result: CaseResult, models: list[Model], given: Scored, metric: Metric, seed: int) -> CaseResult:
+    """Edgeward's answers against those of the most accurate peer; where no peer ran, of the float model."""
     sign = 1 if metric.higher_is_better else -1
     peers = models[2:] or models[1:2]
     best = max(peers, key=lambda model: sign * metric.score(model.scored.outputs, given.targets))
-    behind = drop(metric, best.scored.outputs, models[0].scored.outputs, given.targets, seed=asked.seed)
-    return CaseResult(
-        case.name, case.kind, case.metric, case.max_drop, len(opened.evaluation), int(times[0].size), rows, took,
-        behind.value, behind.interval,
-    )  # fmt: skip
+    behind = drop(metric, best.scored.outputs, models[0].scored.outputs, given.targets, seed=seed)
+    return msgspec.structs.replace(
+        result, accuracy_behind_best=behind.value, accuracy_behind_best_ci=tuple(behind.interval)
+    )
+
+
+def _setting() -> str:
+    versions = ", ".join(f"{name} {runtimes.load(name).version()}" for name in ("onnxruntime", "litert", "openvino"))
+    return (
+        f"{machine.usable_cpu_count()} CPUs of {machine.cpu()}; {conditions().line()}; one thread, batch 1; "
+        f"raced in {versions}."
+    )
 
 
 def _times(

@@ -1,5 +1,6 @@
 """A case: one model, its data, and how it is judged. The folder's layout is in README.md."""
 
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,11 @@ MODEL_FILES = ("model.onnx", "model.pt2", "model.tflite", "model.h5")
 
 
 class Case(NamedTuple):
-    """`folder` is as its maker wrote it; the paths are those of its data and steps."""
+    """`folder` is as its maker wrote it; the paths are those of its data and steps.
+
+    `size_share` and `seconds` are promises of this case alone: Edgeward's file as a share of the float file, and how
+    long its search may take.
+    """
 
     folder: Path
     name: str
@@ -26,10 +31,21 @@ class Case(NamedTuple):
     evaluation: Path
     calibration: Path
     preprocess: Path | None
+    size_share: float | None = None
+    seconds: float | None = None
 
     @property
     def model(self) -> Path:
         return self.folder / "model.onnx"
+
+    def digest(self) -> str:
+        """Of all files of the case, by name and content."""
+        whole = hashlib.sha256()
+        parts = [part for part in self.folder.iterdir() if part.is_file()]
+        parts += [file for data in (self.evaluation, self.calibration) for file in data.rglob("*") if file.is_file()]
+        for file in sorted(set(parts)):
+            whole.update(f"{file.relative_to(self.folder)} {file.stat().st_size}\n".encode() + file.read_bytes())
+        return whole.hexdigest()
 
 
 class Opened(NamedTuple):
@@ -59,7 +75,8 @@ def read_case(folder: Path) -> Case:
     steps = folder / "preprocess.toml"
     return Case(
         folder, told["name"], told["metric"], told["max_drop"], told["kind"], _data(folder, "evaluation"),
-        _data(folder, "calibration"), steps if steps.exists() else None,
+        _data(folder, "calibration"), steps if steps.exists() else None, told.get("max_size_share"),
+        told.get("max_seconds"),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ _FILES = {
     "calibration": "cifar10-train",
 }
 _CASE = 'name = "resnet8"\nmetric = "top1"\nmax_drop = 0.01\nkind = "vision"\n'
+_CASE += "max_size_share = 0.30\nmax_seconds = 60\n"
 
 
 def make(data: Path, case: Path) -> None:

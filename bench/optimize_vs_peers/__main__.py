@@ -23,6 +23,7 @@ from bench.optimize_vs_peers.table import EDGEWARD, CaseResult, Row, to_markdown
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, runtimes
+from edgeward.kit.errors import WrongInput
 from edgeward.measure import bench, machine
 from edgeward.measure.conditions import conditions
 from edgeward.measure.dataset import open_dataset
@@ -48,12 +49,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=24.0, help="of each race")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
+    if unknown := set(asked.peers) - {peer.script for peer in PEERS}:
+        parser.error(f"no peer is called {min(unknown)}; there are {', '.join(peer.script for peer in PEERS)}")
+    try:
+        cases = find_cases(asked.cases)
+    except WrongInput as error:
+        parser.error(str(error))
     peers = [peer for peer in PEERS if peer.script in asked.peers]
     asked.environments.mkdir(parents=True, exist_ok=True)
     for name in dict.fromkeys(peer.environment for peer in peers):
         _say(f"environment {name}: {environments.make(asked.environments, name) or 'ready'}")
     results = []
-    for case in find_cases(asked.cases):
+    for case in cases:
         results.append(_case(case, peers, asked))
         text = "\n".join(to_markdown(result) for result in results)
         (asked.work / "results.md").write_text(text, encoding="utf-8")

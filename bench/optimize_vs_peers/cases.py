@@ -68,7 +68,10 @@ def find_cases(folder: Path) -> list[Case]:
 
 
 def read_case(folder: Path) -> Case:
-    told = tomllib.loads((folder / "case.toml").read_text(encoding="utf-8"))
+    try:
+        told = tomllib.loads((folder / "case.toml").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WrongInput(f"{folder / 'case.toml'} is no TOML: {error}") from error
     missing = [key for key in ("name", "metric", "max_drop", "kind") if key not in told]
     if missing or not (folder / "model.onnx").exists():
         raise WrongInput(f"{folder}: this case has no {missing[0] if missing else 'model.onnx'}")

@@ -74,7 +74,7 @@ def run_edgeward(case: Case, out: Path, *, seed: int) -> Effort:
     finished = process.run(command, limit_s=_LIMIT_S)
     took_s = perf_counter() - start
     if finished.code != 0:
-        reason = " ".join(finished.complaint.split())[-300:]
+        reason = " ".join(finished.complaint.rpartition("edgeward: ")[2].split())[:300]
         return Effort("edgeward", took_s, [Entry("edgeward", "edgeward", failure=f"{finished.ending}: {reason}")])
     chosen = json.loads(finished.output)["chosen"]
     entry = Entry(

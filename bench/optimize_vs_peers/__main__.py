@@ -19,7 +19,7 @@ from bench.optimize_vs_peers.race import Job, Runner, race
 from bench.optimize_vs_peers.roster import PEERS, Peer
 from bench.optimize_vs_peers.run_peers import Effort, Entry, run_edgeward, run_peer
 from bench.optimize_vs_peers.score import Scored, score_edgeward, score_peer
-from bench.optimize_vs_peers.table import EDGEWARD, CaseResult, Row, to_markdown
+from bench.optimize_vs_peers.table import EDGEWARD, CaseResult, Row, summary, to_markdown
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, runtimes
@@ -62,10 +62,11 @@ def main() -> None:
     results = []
     for case in cases:
         results.append(_case(case, peers, asked))
-        text = "\n".join(to_markdown(result) for result in results)
+        text = "\n".join([summary(results), *[to_markdown(result) for result in results]])
         (asked.work / "results.md").write_text(text, encoding="utf-8")
         (asked.work / "results.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
         print(to_markdown(results[-1]), flush=True)
+    print(summary(results))
 
 
 def _case(case: Case, peers: list[Peer], asked: argparse.Namespace) -> CaseResult:

@@ -81,8 +81,8 @@ def checks(result: CaseResult) -> list[Check]:
     framed = [row for row in gated if row.frame_ratio is not None]
     if framed:
         fastest = min(framed, key=lambda row: row.frame_ratio or 0)
-        share = 1 / (fastest.frame_ratio or 1)
-        figures = f"{share:.2f} of {fastest.name}"
+        share, (low, high) = 1 / (fastest.frame_ratio or 1), fastest.frame_ci or (1, 1)
+        figures = f"{share:.3f} [{1 / high:.3f}, {1 / low:.3f}] of {fastest.name}"
         found.append(Check("from the raw frame at most 0.90 of the fastest peer", share <= 0.90, figures))
     low, high = given.ratio_ci or (1, 1)
     slower = verdict_of(low, high) == "slower"
@@ -123,6 +123,15 @@ def _size(result: CaseResult) -> list[Check]:
         promise = f"at most {result.max_size_share:.2f} of the float file"
         found.append(Check(promise, share <= result.max_size_share, f"{share:.3f} of it"))
     return found
+
+
+def summary(results: Sequence[CaseResult]) -> str:
+    """Each promise by case, as a Markdown table: yes, no, or nothing where the case does not ask it."""
+    kept = [{check.promise: "yes" if check.kept else "**no**" for check in checks(result)} for result in results]
+    promises = dict.fromkeys(promise for found in kept for promise in found)
+    lines = [_line(["", *[result.case for result in results]]), _line(["---"] * (len(results) + 1))]
+    lines += [_line([promise, *[found.get(promise, "") for found in kept]]) for promise in promises]
+    return "\n".join(lines) + "\n"
 
 
 def to_markdown(result: CaseResult) -> str:

@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 from bench.optimize_vs_peers.cases import read_case
-from bench.optimize_vs_peers.table import CaseResult, Row, checks, to_markdown
+from bench.optimize_vs_peers.table import CaseResult, Row, checks, summary, to_markdown
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,3 +98,11 @@ def test_a_case_is_known_by_its_content(tmp_path):
     assert read_case(tmp_path).digest() == before
     (tmp_path / "evaluation/0/one.npy").write_bytes(b"other")
     assert read_case(tmp_path).digest() != before
+
+
+def test_the_summary_says_yes_no_or_nothing_for_each_case():
+    slow = msgspec.structs.replace(result(row("peer", "peer", 0.8)), case="slow", max_seconds=5.0)
+    lines = summary([result(row("peer", "peer", 1.5)), slow]).splitlines()
+    assert lines[0] == "|  | case | slow |"
+    assert f"| {SPEED} | yes | **no** |" in lines
+    assert "| in 5 s |  | **no** |" in lines

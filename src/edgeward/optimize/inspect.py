@@ -16,7 +16,7 @@ _NEWEST_IR = 10
 """The newest file version that every runtime we support reads; newer ones add nothing that inference needs."""
 
 _OTHER_FORMATS = {
-    ".pt": "pickled PyTorch", ".pth": "pickled PyTorch", ".h5": "Keras", ".keras": "Keras",
+    ".pt": "pickled PyTorch", ".pth": "pickled PyTorch",
     ".pb": "TensorFlow", ".engine": "TensorRT", ".xml": "OpenVINO", ".pkl": "pickle", ".joblib": "pickle",
 }  # fmt: skip
 _MAGIC = {
@@ -40,7 +40,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise WrongInput(f"{path}: is a folder, wanted a model file", hint="edgeward show FOLDER, for a bundle")
     if path.suffix.lower() in _OTHER_FORMATS:
         raise Unsupported(
-            f"{path}: {_OTHER_FORMATS[path.suffix.lower()]} models are not read; wanted .onnx, .tflite or .pt2",
+            f"{path}: {_OTHER_FORMATS[path.suffix.lower()]} models are not read; "
+            "wanted .onnx, .tflite, .pt2, .h5 or .keras",
             hint="export it to .onnx with the framework that made it (PyTorch: torch.export.save gives a .pt2)",
         )
     data = path.read_bytes()

@@ -102,3 +102,59 @@ def test_a_pytorch_program_is_read_with_the_same_answers(tmp_path):
     session = runtimes.load("onnxruntime").load(found.model.SerializeToString(), threads=1)
     name = session.inputs[0].name
     assert "the same best output on 1 of 1" in parity.prove(found.original, session, [{name: np.ones(4, np.float32)}])
+
+
+KERAS = importlib.util.find_spec("keras") is not None and TORCH
+needs_keras = pytest.mark.skipif(not KERAS, reason="keras or torch is not installed: pip install 'edgeward[keras]'")
+
+
+@pytest.mark.skipif(KERAS, reason="keras is installed here")
+def test_a_keras_model_names_the_extra_that_reads_it(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04")
+    with pytest.raises(Unsupported) as caught:
+        readers.read(tmp_path / "model.keras")
+    assert "edgeward[keras]" in (caught.value.hint or "")
+
+
+@needs_keras
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_a_keras_model_is_read_with_the_same_answers_and_a_free_batch(suffix, tmp_path):
+    readers.load("keras")  # before keras itself: it starts on the first backend that it is given
+    import keras
+
+    image = keras.Input((8, 10, 3))
+    hidden = keras.layers.Conv2D(4, 3, padding="same", strides=2, activation="relu")(image)
+    hidden = keras.layers.GlobalAveragePooling2D()(keras.layers.DepthwiseConv2D(3)(hidden))
+    keras.Model(image, keras.layers.Dense(5, "softmax")(hidden)).save(tmp_path / f"model{suffix}")
+    found = readers.read(tmp_path / f"model{suffix}")
+    session = runtimes.load("onnxruntime").load(found.model.SerializeToString(), threads=1)
+    values = np.random.default_rng(0).normal(size=(8, 10, 3)).astype(np.float32)
+    name = session.inputs[0].name
+    assert "the same best output on 1 of 1" in parity.prove(found.original, session, [{name: values}])
+    assert session.run({name: np.stack([values] * 3)})[0].shape == (3, 5)
+
+
+@needs_keras
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_python_code_inside_a_keras_model_is_never_run(suffix, tmp_path):
+    readers.load("keras")
+    import keras
+
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Lambda(lambda x: x * 2)])
+    model.save(tmp_path / f"model{suffix}")
+    with pytest.raises(Unsupported, match="Lambda"):
+        readers.read(tmp_path / f"model{suffix}")
+
+
+@needs_keras
+@pytest.mark.slow
+@pytest.mark.parametrize("data", [b"", b"hello", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04" + bytes(90)])
+@pytest.mark.parametrize("suffix", [".h5", ".keras"])
+def test_what_is_no_keras_model_is_refused_in_one_sentence(data, suffix, tmp_path):
+    file = tmp_path / f"bad{suffix}"
+    file.write_bytes(data)
+    with pytest.raises(WrongInput, match="Keras model") as caught:
+        readers.read(file)
+    assert "\n" not in caught.value.message

@@ -11,7 +11,7 @@ from edgeward.optimize.readers.base import Original, Read, Reader
 
 __all__ = ["Original", "Read", "Reader", "load", "names", "read", "read_model"]
 
-_BY_SUFFIX = {".tflite": "litert", ".pt2": "pytorch"}
+_BY_SUFFIX = {".tflite": "litert", ".pt2": "pytorch", ".h5": "keras", ".hdf5": "keras", ".keras": "keras"}
 
 
 def names() -> tuple[str, ...]:

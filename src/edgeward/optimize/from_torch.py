@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import re
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -41,5 +42,5 @@ def quiet() -> Iterator[None]:
 
 
 def sentence(error: Exception) -> str:
-    """The start of another library's words, on one line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    """The start of another library's words, on one line and without the colours of a terminal."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())[:200] or type(error).__name__

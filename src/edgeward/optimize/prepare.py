@@ -90,7 +90,7 @@ def _task(order: Order, found: Read, model_bytes: bytes, session: Session) -> Ta
     if found.original is not None:
         predictor = Predictor(session, preprocess=steps)
         few = [predictor.tensors(calibration[index]) for index in range(min(len(calibration), _PARITY_SAMPLES))]
-        notes.append(prove(found.original, session, few))
+        notes.append(prove(found.original, session, few, is_quantized=found.is_quantized))
     return Task(found.model, model_bytes, describe(found.model), evaluation, calibration, steps, tuple(notes))
 
 

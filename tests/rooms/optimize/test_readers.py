@@ -2,15 +2,21 @@
 
 import contextlib
 import importlib.util
+import io
+import json
+import pickle
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 from tests.conformance.test_exporter_members import CHAINS, _model
 
 from edgeward.infer import runtimes
-from edgeward.kit.errors import EdgewardError, Failed, Unsupported, WrongInput
+from edgeward.kit.errors import EdgewardError, Failed, Refused, Unsupported, WrongInput
 from edgeward.optimize import exporters, parity, readers
 
 pytest.importorskip("ai_edge_litert")
@@ -72,6 +78,13 @@ def test_damaged_litert_models_end_in_a_model_or_a_sentence(tmp_path):
         file.write_bytes(bytes(data[: generator.integers(len(data) // 2, len(data) + 1)]))
         with contextlib.suppress(EdgewardError):
             readers.read(file)
+
+
+def test_a_saved_model_folder_is_told_the_way_in(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01")
+    with pytest.raises(Unsupported, match="SavedModel") as caught:
+        readers.read(tmp_path)
+    assert "TFLiteConverter" in (caught.value.hint or "")
 
 
 def test_a_pickled_pytorch_model_is_never_opened(tmp_path):
@@ -158,3 +171,72 @@ def test_what_is_no_keras_model_is_refused_in_one_sentence(data, suffix, tmp_pat
     with pytest.raises(WrongInput, match="Keras model") as caught:
         readers.read(file)
     assert "\n" not in caught.value.message
+
+
+class _Writer:
+    """Once unpickled, it has written a file."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self):
+        return Path.write_text, (self.file, "owned")
+
+
+@pytest.mark.skipif(not TORCH, reason="torch is not installed: pip install 'edgeward[train]'")
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["sample inputs", "opaque constant"])
+def test_pickled_code_inside_a_pytorch_program_is_never_run(place, tmp_path):
+    import torch
+
+    program = torch.export.export(torch.nn.Linear(4, 3).eval(), (torch.ones(1, 4),))
+    torch.export.save(program, tmp_path / "good.pt2")
+    written, code = tmp_path / "owned", io.BytesIO()
+    torch.save(_Writer(written), code)
+    entry = {"path_name": "opaque_obj_0", "use_pickle": True, "is_param": False, "tensor_meta": None}
+    with zipfile.ZipFile(tmp_path / "good.pt2") as good, zipfile.ZipFile(tmp_path / "bad.pt2", "w") as bad:
+        for name in good.namelist():
+            data = good.read(name)
+            if place == "sample inputs" and "sample_inputs" in name:
+                data = code.getvalue()
+            if place == "opaque constant" and name.endswith("constants_config.json"):
+                data = json.dumps({"config": {"c": entry}}).encode()
+                bad.writestr(name.rpartition("/")[0] + "/opaque_obj_0", pickle.dumps(_Writer(written)))
+            bad.writestr(name, data)
+    with pytest.raises(Refused, match="pickled objects"):
+        readers.read(tmp_path / "bad.pt2")
+    assert not written.exists()
+
+
+DATA = Path(__file__).parents[4] / "shared" / "data"
+
+
+def _photographs(count: int) -> list[np.ndarray]:
+    with tarfile.open(DATA / "cifar10-evaluation.tar") as archive:
+        members = [member for member in archive if member.isfile() and member.name.endswith((".jpg", ".jpeg"))]
+        chosen = members[:: len(members) // count][:count]
+        return [np.asarray(Image.open(archive.extractfile(one)).convert("RGB"), np.float32) for one in chosen]
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real models are not here: ../shared/data")
+@pytest.mark.parametrize("name", ["resnet8-float", "resnet8-int8-reference"])
+def test_mlperf_tinys_image_classifier_is_read_with_parity_on_photographs(name):
+    found = readers.read(DATA / "mlperf-tiny" / f"{name}.tflite")
+    assert found.is_quantized == ("int8" in name)
+    session = runtimes.load("onnxruntime").load(found.model.SerializeToString(), threads=1)
+    samples = [{session.inputs[0].name: photograph} for photograph in _photographs(64)]
+    note = parity.prove(found.original, session, samples, is_quantized=found.is_quantized)
+    assert int(note.split("best output on ")[1].split()[0]) >= 62
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="the real models are not here: ../shared/data")
+def test_a_quantised_model_whose_weights_are_not_the_originals_fails_all_the_same():
+    found = readers.read(DATA / "mlperf-tiny" / "resnet8-int8-reference.tflite")
+    for tensor in found.model.graph.initializer:
+        if len(tensor.dims) == 4 and tensor.dims[2:] == [3, 3]:
+            turned = onnx.numpy_helper.to_array(tensor)[:, :, ::-1]
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.ascontiguousarray(turned), tensor.name))
+    session = runtimes.load("onnxruntime").load(found.model.SerializeToString(), threads=1)
+    samples = [{session.inputs[0].name: photograph} for photograph in _photographs(32)]
+    with pytest.raises(Failed, match="answers differ"):
+        parity.prove(found.original, session, samples, is_quantized=True)

@@ -13,11 +13,13 @@ in its dtypes; one value for each output of the ONNX model."""
 
 
 class Read(NamedTuple):
-    """The model as ONNX, notes for the report, and the original where the file was no ONNX."""
+    """The model as ONNX, notes for the report, and the original where the file was no ONNX; `is_quantized` where that
+    one computes in integers, whose rounding differs from kernel to kernel."""
 
     model: onnx.ModelProto
     notes: tuple[str, ...] = ()
     original: Original | None = None
+    is_quantized: bool = False
 
 
 class Reader(Protocol):

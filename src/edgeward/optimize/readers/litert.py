@@ -25,7 +25,8 @@ class FromLiteRt:
         file = decode(data)
         converted = convert(file)
         operators = f"{len(file.operators)} LiteRT operators became {len(converted.model.graph.node)} of ONNX"
-        return Read(converted.model, (operators, *converted.notes), _original(data, file))
+        is_quantized = any(tensor.is_quantized and tensor.value is None for tensor in file.tensors)
+        return Read(converted.model, (operators, *converted.notes), _original(data, file), is_quantized)
 
 
 def _original(data: bytes, file: LiteRtFile) -> Original:

@@ -85,19 +85,19 @@ def check_output_folder(folder: Path, *, overwrite: bool) -> None:
 def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A folder to fill beside `folder`; it takes that name when the block ends well, and vanishes when not.
 
-    What other runs left unfinished (a kill -9, a power cut) is removed first, unless its run still lives.
+    What other runs left unfinished (a kill -9, a power cut) is removed first, unless its run still lives; a folder
+    that such a run had only moved aside gets its name back.
     Raises WrongInput when `folder` exists, is not empty and may not be overwritten, at the start or at the end.
     """
     import shutil
     import tempfile
 
     folder = Path(os.path.abspath(folder))  # noqa: PTH100 - resolve() would follow a link that the user named
+    _clean_up_after_others(folder)
     check_output_folder(folder, overwrite=overwrite)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{folder.name}.partial-"
-    _remove_abandoned(folder.parent, prefix)
     try:
-        work = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
     except OSError as error:
         error.filename = str(folder)  # the person knows this name
         raise
@@ -119,17 +119,56 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 def _take_name(work: Path, folder: Path) -> None:
-    import shutil
+    if not folder.exists():
+        work.rename(folder)
+    elif _exchange(work, folder):
+        _remove(work)  # the old output, under the partial name
+    else:
+        _replace_in_two_steps(work, folder)
+    sync_folder(folder.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swaps two names in one step, so that neither is ever missing; False where the system cannot."""
+    import ctypes
+
+    at_working_folder, rename_exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+    try:
+        renameat2 = ctypes.CDLL(None).renameat2
+    except AttributeError:  # a C library without it
+        return False
+    names = ctypes.c_char_p(os.fsencode(one)), ctypes.c_char_p(os.fsencode(other))
+    return bool(renameat2(at_working_folder, names[0], at_working_folder, names[1], rename_exchange) == 0)
+
+
+def _replace_in_two_steps(work: Path, folder: Path) -> None:
+    """For file systems that cannot exchange: _clean_up_after_others mends a stop between the two."""
     import tempfile
 
-    if folder.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-        folder.rename(old / "old")
-        work.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.replaced-", dir=folder.parent))
+    lock = os.open(aside, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.rename(aside / "old")
+        try:
+            work.rename(folder)
+        except BaseException:
+            (aside / "old").rename(folder)
+            raise
+    finally:
+        os.close(lock)
+        # what could not be put back is the only copy: it stays for the next run
+        if folder.exists():
+            _remove(aside)
+
+
+def _remove(folder: Path) -> None:
+    import shutil
+
+    if folder.is_symlink():
+        folder.unlink()
     else:
-        work.rename(folder)
-    sync_folder(folder.parent)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sync_tree(root: Path) -> None:
@@ -143,10 +182,23 @@ def _sync_tree(root: Path) -> None:
         sync_folder(Path(parent))
 
 
-def _remove_abandoned(parent: Path, prefix: str) -> None:
-    import shutil
+def _clean_up_after_others(folder: Path) -> None:
+    for aside in _abandoned(folder.parent, f".{folder.name}.replaced-"):
+        if not os.path.lexists(folder) and os.path.lexists(aside / "old"):
+            (aside / "old").rename(folder)
+            sync_folder(folder.parent)
+        _remove(aside)
+    for leftover in _abandoned(folder.parent, f".{folder.name}.partial-"):
+        _remove(leftover)
 
-    for leftover in parent.glob(f"{prefix}*"):
+
+def _abandoned(parent: Path, prefix: str) -> Iterator[Path]:
+    """The folders of that prefix whose run no longer lives; each is locked while the caller works on it."""
+    import glob
+
+    for leftover in parent.glob(f"{glob.escape(prefix)}*"):
+        if leftover.is_symlink():
+            leftover.unlink()  # a link that was exchanged for a folder
         if not leftover.is_dir():
             continue
         descriptor = os.open(leftover, os.O_RDONLY | os.O_DIRECTORY)
@@ -155,6 +207,6 @@ def _remove_abandoned(parent: Path, prefix: str) -> None:
         except BlockingIOError:
             continue
         else:
-            shutil.rmtree(leftover, ignore_errors=True)
+            yield leftover
         finally:
             os.close(descriptor)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,19 +15,18 @@ if TYPE_CHECKING:
     from edgeward.measure.measurement import Entry
     from edgeward.records.candidate import Comparison, Measurement
 
-FILE = click.Path(path_type=Path)
 _SEED = 20261120
 _SAMPLES = 8
 
 
 @click.command()
-@click.argument("subject", metavar="X", type=FILE)
-@click.option("--compare", type=FILE, metavar="Y", help="Another model or bundle, timed in turn with X.")
-@click.option("--data", type=FILE, metavar="D", help="Feed real samples; without it, seeded random numbers.")
-@click.option("--preprocess", type=FILE, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
+@click.argument("subject", metavar="X", type=PATH)
+@click.option("--compare", type=PATH, metavar="Y", help="Another model or bundle, timed in turn with X.")
+@click.option("--data", type=PATH, metavar="D", help="Feed real samples; without it, seeded random numbers.")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--seconds", type=click.FloatRange(0.1, 120), default=3.0, show_default=True, help="Per model.")
-@click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key and no other.")
+@click.option("--key", "keys", multiple=True, type=PATH, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     subject: Path,

@@ -15,13 +15,12 @@ from typing import Any
 import click
 
 from edgeward.cli import console
-
-FILE = click.Path(path_type=Path)
+from edgeward.cli.paths import PATH
 
 
 @click.command()
-@click.option("-o", "--output", type=FILE, metavar="DIR", help="Keep everything here; else in a temporary folder.")
-@click.option("--digits", type=FILE, metavar="DIR", help="The example's folder; else the one of this installation.")
+@click.option("-o", "--output", type=PATH, metavar="DIR", help="Keep everything here; else in a temporary folder.")
+@click.option("--digits", type=PATH, metavar="DIR", help="The example's folder; else the one of this installation.")
 def command(output: Path | None, digits: Path | None) -> None:
     """The whole line on this machine, on real handwritten digits, in about a minute.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,20 +16,19 @@ if TYPE_CHECKING:
     from edgeward.measure.evaluate import Answers
     from edgeward.measure.quality import Metric
 
-FILE = click.Path(path_type=Path)
 _SEED = 20261120
 
 
 @click.command()
-@click.argument("subject", metavar="X", type=FILE)
-@click.option("--data", required=True, type=FILE, metavar="D", help="An .npz, a .csv, a folder of images or WAV files.")
+@click.argument("subject", metavar="X", type=PATH)
+@click.option("--data", required=True, type=PATH, metavar="D", help="An .npz, a .csv, a folder of images or WAV files.")
 @click.option("--metric", metavar="M", help="top1, f1, auc, mse, r2, map, miou, ... Default: what the labels ask for.")
 @click.option("--task", metavar="T", help="detection, segmentation, anomaly, ...: takes its usual metric.")
-@click.option("--preprocess", type=FILE, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
-@click.option("--reference", type=FILE, metavar="Y", help="A model or bundle to compare with, on the same samples.")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
+@click.option("--reference", type=PATH, metavar="Y", help="A model or bundle to compare with, on the same samples.")
 @click.option("--max-drop", type=click.FloatRange(min=0), metavar="D", help="Gate on the drop from the reference.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
-@click.option("--key", "keys", multiple=True, type=FILE, metavar="PUB", help="Trust this public key and no other.")
+@click.option("--key", "keys", multiple=True, type=PATH, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     subject: Path,

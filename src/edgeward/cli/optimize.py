@@ -9,18 +9,17 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.optimize.prepare import Order
     from edgeward.records.candidate import Report, Trial
 
-FILE = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("model", metavar="MODEL", type=FILE)
-@click.option("--data", required=True, type=FILE, metavar="EVAL", help="Samples with labels: .npz, folder, .csv.")
-@click.option("--calibration", type=FILE, metavar="CAL", help="Samples for calibration; else a part of EVAL.")
+@click.argument("model", metavar="MODEL", type=PATH)
+@click.option("--data", required=True, type=PATH, metavar="EVAL", help="Samples with labels: .npz, folder, .csv.")
+@click.option("--calibration", type=PATH, metavar="CAL", help="Samples for calibration; else a part of EVAL.")
 @click.option("--metric", help="top1, f1, auc, mse, r2, map, miou, cosine, ...; else what the data ask for.")
 @click.option("--max-drop", type=float, default=0.01, show_default=True, help="The most quality that may be lost.")
 @click.option("--budget", default="", metavar="LIMITS", help='Such as "p95<8ms,size<1MB,peak-memory<64MB".')
@@ -28,12 +27,12 @@ FILE = click.Path(path_type=Path)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of an inference; else measured.")
 @click.option("--time-limit", metavar="TIME", help="Such as 90s or 10m; what is not tried by then is left out.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
-@click.option("--labels", type=FILE, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--labels", type=PATH, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Fixes a free input shape.")
 @click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep finished trials (in ~/.cache/edgeward/trials).")
-@click.option("-o", "--output", required=True, type=FILE, metavar="DIR", help="The folder to write.")
+@click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="The folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON document.")
 def command(
     model: Path,

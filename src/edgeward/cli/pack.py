@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.bundle import RawSamples
@@ -18,18 +19,17 @@ if TYPE_CHECKING:
     Packing = tuple[Callable[[Path], None], str]
     """What fills the new folder, and where its self-test comes from."""
 
-FILE = click.Path(path_type=Path)
 _SELF_TEST_SAMPLES = 4
 
 
 @click.command()
-@click.argument("source", metavar="MODEL", type=FILE)
-@click.option("-o", "--output", type=FILE, metavar="BUNDLE", help="The folder to write; by default NAME.bundle.")
+@click.argument("source", metavar="MODEL", type=PATH)
+@click.option("-o", "--output", type=PATH, metavar="BUNDLE", help="The folder to write; by default NAME.bundle.")
 @click.option("--name", help="What the bundle is called; by default like the model's file.")
 @click.option("--version", help="Its version; by default 1, or the version it had.")
-@click.option("--labels", type=FILE, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
-@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
-@click.option("--data", type=FILE, metavar="DATA", help="Take a few samples for the self-test from this data set.")
+@click.option("--labels", type=PATH, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--data", type=PATH, metavar="DATA", help="Take a few samples for the self-test from this data set.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.records.target import Machine, Peaks
@@ -17,9 +18,7 @@ HERE = ("localhost", "127.0.0.1", "::1")
 @click.command()
 @click.argument("host", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document: the Machine record.")
-@click.option(
-    "--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the profile of this machine (TOML)."
-)
+@click.option("--save", type=PATH, metavar="FILE", help="Write the profile of this machine (TOML).")
 @click.option("--no-peaks", is_flag=True, help="Do not measure compute and memory speed (saves about 4 s).")
 def command(host: str | None, as_json: bool, save: Path | None, no_peaks: bool) -> None:
     """What this machine is and can do: board, CPU, memory, accelerators, runtimes that really run, measured speed.

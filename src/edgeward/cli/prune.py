@@ -6,8 +6,7 @@ import click
 from msgspec import Struct
 
 from edgeward.cli import console
-
-FILE = click.Path(path_type=Path)
+from edgeward.cli.paths import PATH
 
 
 class Result(Struct, frozen=True):
@@ -25,8 +24,8 @@ class Result(Struct, frozen=True):
 
 
 @click.command()
-@click.argument("model", metavar="MODEL", type=FILE)
-@click.option("--data", required=True, type=FILE, metavar="TRAIN", help="Samples with class labels to learn from.")
+@click.argument("model", metavar="MODEL", type=PATH)
+@click.option("--data", required=True, type=PATH, metavar="TRAIN", help="Samples with class labels to learn from.")
 @click.option(
     "--keep",
     type=click.FloatRange(0.05, 0.95),
@@ -35,10 +34,10 @@ class Result(Struct, frozen=True):
     help="The share of multiply-accumulates that stays.",
 )
 @click.option("--epochs", type=click.IntRange(0, 1000), default=2, show_default=True, help="Passes over TRAIN.")
-@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
-@click.option("-o", "--output", required=True, type=FILE, metavar="DIR", help="The folder to write.")
+@click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="The folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print prune.json.")
 def command(
     model: Path,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
     from edgeward.infer.postprocess import Class
     from edgeward.records.bundle import Manifest
     from edgeward.records.model import TensorSpec
-
-FILE = click.Path(path_type=Path)
 
 
 class Item(NamedTuple):
@@ -28,13 +27,13 @@ class Item(NamedTuple):
 
 
 @click.command()
-@click.argument("bundle", metavar="BUNDLE", type=FILE)
-@click.option("-i", "--input", "source", required=True, type=FILE, help="An image, .wav, .npz, or a folder of them.")
+@click.argument("bundle", metavar="BUNDLE", type=PATH)
+@click.option("-i", "--input", "source", required=True, type=PATH, help="An image, .wav, .npz, or a folder of them.")
 @click.option(
     "--key",
     "keys",
     multiple=True,
-    type=FILE,
+    type=PATH,
     metavar="PUB",
     help="Trust this public key and no other; may be repeated.",
 )

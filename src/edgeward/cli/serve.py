@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
@@ -15,13 +16,11 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="BUNDLE...")
+@click.argument("bundles", nargs=-1, required=True, type=PATH, metavar="BUNDLE...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on; 0.0.0.0 is every one.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
 @click.option("--threads", type=click.IntRange(1), metavar="N", help="Threads per model; default: as it was measured.")
-@click.option(
-    "--key", "keys", multiple=True, type=click.Path(path_type=Path), metavar="PUB", help="Trust this public key only."
-)
+@click.option("--key", "keys", multiple=True, type=PATH, metavar="PUB", help="Trust this public key only.")
 @click.option(
     "--max-request-bytes", type=click.IntRange(1), metavar="N", help="The largest body taken; default: 64 MiB or more."
 )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.records.bundle import Bundle
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("subject", metavar="X", type=click.Path(path_type=Path))
+@click.argument("subject", metavar="X", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(subject: Path, as_json: bool) -> None:
     """What a model or bundle X is: inputs, outputs, operators, measurements, signatures.

@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.bundle import SigningKey
 
-FILE = click.Path(path_type=Path)
-
 
 @click.command()
-@click.argument("bundle", type=FILE)
-@click.option("--key", type=FILE, metavar="FILE", help="Sign with this private key (PEM) instead of your own.")
-@click.option("--new-key", type=FILE, metavar="FILE", help="Make a key pair, FILE and its .pub, and sign with it.")
+@click.argument("bundle", type=PATH)
+@click.option("--key", type=PATH, metavar="FILE", help="Sign with this private key (PEM) instead of your own.")
+@click.option("--new-key", type=PATH, metavar="FILE", help="Make a key pair, FILE and its .pub, and sign with it.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(bundle: Path, key: Path | None, new_key: Path | None, as_json: bool) -> None:
     """Sign a bundle with your key; your first signature makes that key.

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.bundle import SelfTestResult, VerifiedBundle
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
 @click.option(
-    "--key", "keys", type=click.Path(path_type=Path), multiple=True, metavar="PUB",
+    "--key", "keys", type=PATH, multiple=True, metavar="PUB",
     help="Trust this public key (PEM) and no other; may be repeated.",
 )  # fmt: skip
 @click.option("--self-test", "with_test", is_flag=True, help="Also run it here, and compare its answers.")

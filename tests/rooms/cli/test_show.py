@@ -72,3 +72,14 @@ def test_a_damaged_bundle_and_what_is_no_model_are_one_sentence(edgeward):
     one_sentence(edgeward("show", "png.onnx"), 2, "a PNG image")
     one_sentence(edgeward("show", "cut.onnx"), 2, "cut.onnx: ")
     one_sentence(edgeward("show", "missing"), 2, "missing: ")
+
+
+@pytest.mark.parametrize(
+    "arguments", [["optimize", "m.onnx", "--data", "d.npz", "-o", ""], ["show", ""], ["verify", "b", "--key", ""]]
+)
+def test_an_empty_path_is_wrong_input_and_not_the_current_folder(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["edgeward", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "the path is empty" in capsys.readouterr().err

@@ -14,7 +14,7 @@ from edgeward.kit import codec
 from edgeward.kit.errors import WrongInput
 from edgeward.records.base import Document, Record
 from edgeward.records.bundle import Bundle, Manifest
-from edgeward.records.candidate import Report
+from edgeward.records.candidate import Recipe, Report
 
 MODULES = [
     importlib.import_module(f"edgeward.records.{m.name}") for m in pkgutil.iter_modules(edgeward.records.__path__)
@@ -114,3 +114,10 @@ def holds(new, old):
     if isinstance(old, list):
         return len(new) == len(old) and all(holds(one, other) for one, other in zip(new, old, strict=True))
     return new == old
+
+
+def test_a_librarys_sentence_begins_small_but_a_name_in_it_keeps_its_capitals():
+    with pytest.raises(WrongInput, match="here: JSON is malformed"):
+        codec.from_json(b"{x", Recipe, "here")
+    with pytest.raises(WrongInput, match="here: object missing required field"):
+        codec.from_json(b"{}", Recipe, "here")

@@ -75,4 +75,5 @@ def _stray_field(written: Any, understood: Any, at: str) -> str | None:
 
 
 def _lower_first(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    """A library's sentence inside ours; a name such as JSON or UTF-8 keeps its capitals."""
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -3,12 +3,13 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from edgeward.kit.errors import WrongInput
 from edgeward.measure.limits import parse_budget, violations_of
 from edgeward.optimize.choose import choose, pareto
 from edgeward.optimize.propose import AS_GIVEN, recipes
-from edgeward.records.candidate import Latency, Trial
+from edgeward.records.candidate import Latency, Trial, Violation
 from edgeward.records.target import Budget
 
 
@@ -56,6 +57,21 @@ def test_when_nothing_keeps_the_gate_the_nearest_is_named():
     choice = choose([trial("far", 1, 0.5, 1), trial("near", 1, 0.02, 1)], {}, gate="top1 within 0.01")
     assert choice.chosen is None
     assert choice.nearest == "near"
+
+
+@pytest.mark.parametrize(
+    ("limit", "told"),
+    [
+        ("latency_p95_ms", "p95 latency 9 ms over 8 ms"),
+        ("peak_memory_bytes", "peak memory 9 B over 8 B"),
+        ("energy_mj", "energy 9 mJ over 8 mJ"),
+        ("cold_start_ms", "cold start 9 ms over 8 ms"),
+        ("quality_drop", "quality drop 9.0000 over 8"),
+    ],
+)
+def test_a_miss_is_told_in_words_and_not_in_field_names(limit, told):
+    missed = replace(trial("near", 1, 0, 1), violations=(Violation(limit=limit, allowed=8, measured=9),))
+    assert choose([missed], {}, gate="the gate").reason.endswith(f"near: {told}")
 
 
 @given(st.lists(st.tuples(st.floats(0.1, 10), st.floats(-0.1, 0.1), st.integers(1, 1000)), min_size=1, max_size=12))

@@ -79,8 +79,14 @@ def _nothing_kept(measured: Sequence[Trial], gate: str) -> Choice:
 
 
 def _told(violation: Violation) -> str:
+    name = violation.limit.replace("_", " ")
     if violation.limit.endswith("_bytes"):
-        return f"{violation.limit.removesuffix('_bytes')} {violation.measured:.0f} B over {violation.allowed:.0f} B"
+        return f"{name.removesuffix(' bytes')} {violation.measured:.0f} B over {violation.allowed:.0f} B"
     if violation.limit.endswith("_ms"):
-        return f"{violation.limit.removesuffix('_ms')} {violation.measured:.3g} ms over {violation.allowed:.3g} ms"
-    return f"{violation.limit} {violation.measured:.4f} over {violation.allowed:g}"
+        words = name.removesuffix(" ms")
+        if words.startswith("latency "):
+            words = f"{words.removeprefix('latency ')} latency"
+        return f"{words} {violation.measured:.3g} ms over {violation.allowed:.3g} ms"
+    if violation.limit.endswith("_mj"):
+        return f"{name.removesuffix(' mj')} {violation.measured:.3g} mJ over {violation.allowed:.3g} mJ"
+    return f"{name} {violation.measured:.4f} over {violation.allowed:g}"

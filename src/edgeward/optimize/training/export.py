@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -59,6 +60,7 @@ def _exported(network: nn.Module, sample: torch.Tensor, input_name: str, output_
         # The exporter talks to its own authors on both streams; what matters is checked above.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
+            logging.getLogger("torch.onnx").setLevel(logging.ERROR)
             torch.onnx.export(
                 network, (sample,), file, dynamo=True, external_data=False, verbose=False, input_names=[input_name],
                 output_names=[output_name], dynamic_shapes=({0: torch.export.Dim("batch")},),

@@ -72,7 +72,9 @@ def _strides(plan: Plan, count: int) -> list[int]:
     return [1] * (count - halvings) + [2] * halvings
 
 
-def _conv(into: int, out: int, kernel: int, stride: int = 1, groups: int = 1, act: type[nn.Module] | None = nn.ReLU6) -> nn.Sequential:
+def _conv(
+    into: int, out: int, kernel: int, stride: int = 1, groups: int = 1, act: type[nn.Module] | None = nn.ReLU6
+) -> nn.Sequential:
     parts = [nn.Conv2d(into, out, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(out)]
     return nn.Sequential(*parts, *([act()] if act else []))
 

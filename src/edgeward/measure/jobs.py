@@ -100,6 +100,36 @@ class ErrorTold(Struct, frozen=True, tag="error"):
     hint: str | None
 
 
+class RaceJob(Struct, frozen=True, tag="race"):
+    """Time the contenders in turn, for `seconds`."""
+
+    contenders: tuple[Contender, ...]
+    seconds: float
+    seed: int
+
+
+class AnswersJob(Struct, frozen=True, tag="answers"):
+    """The contender's outputs for each of its samples."""
+
+    contender: Contender
+
+
+class Raced(Struct, frozen=True, tag="raced"):
+    """Milliseconds, rounds × runs, one array for each contender in their order."""
+
+    times_ms: Tensors
+
+
+class Answered(Struct, frozen=True, tag="answered"):
+    """The outputs of each sample, in the model's order."""
+
+    outputs: tuple[Tensors, ...]
+
+
+PlacedJob = Solo | RaceJob | AnswersJob
+PlacedResult = SoloResult | Raced | Answered | ErrorTold
+"""What a place is asked as a whole, and what it answers; JSON when the place is another machine."""
+
 Job = Solo | Stable | Open
 Result = SoloResult | Ready | Timed | Opened | Tensors | ErrorTold
 

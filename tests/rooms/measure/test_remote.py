@@ -1,0 +1,164 @@
+"""Measuring on a device over a real sshd on the loopback, with a key and a port of its own."""
+
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from edgeward.kit.errors import Unavailable, WrongInput
+from edgeward.measure.jobs import Contender
+from edgeward.measure.place import HERE
+from edgeward.measure.remote import RemotePlace
+
+SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
+needs_sshd = pytest.mark.skipif(not Path(SSHD).exists(), reason="sshd is missing: apt-get install openssh-server")
+
+
+class Server(NamedTuple):
+    host: str
+    options: tuple[str, ...]
+    home: Path
+    process: "subprocess.Popen[bytes]"
+
+    def place(self) -> RemotePlace:
+        return RemotePlace(self.host, options=self.options)
+
+
+def _key(path: Path) -> Path:
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    folder = tmp_path / "sshd"
+    folder.mkdir(mode=0o700)
+    home = tmp_path / "there"
+    (home / "tmp").mkdir(parents=True)
+    host_key, key, port = _key(folder / "host"), _key(folder / "user"), _free_port()
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of root separates privileges
+    (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
+    settings = (
+        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nAuthorizedKeysFile {folder}/authorized\n"
+        f"StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\n"
+        f"SetEnv TMPDIR={home}/tmp XDG_CACHE_HOME={home}/cache PATH=/usr/bin:/bin\n"
+    )
+    (folder / "config").write_text(settings)
+    process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
+    options = ("-F", "none", "-i", str(key), "-o", "IdentitiesOnly=yes")
+    options += ("-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={folder}/known")
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.05)
+    yield Server(f"{getpass.getuser()}@127.0.0.1:{port}", options, home, process)
+    process.terminate()
+    process.wait()
+
+
+def _children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_left(home: Path) -> list[str]:
+    deadline = time.monotonic() + 30
+    while (left := os.listdir(home / "tmp")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return left
+
+
+@pytest.fixture
+def contender(tmp_path: Path) -> Contender:
+    import onnx
+    from onnx import TensorProto, helper
+
+    weight = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])],
+        [onnx.numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "small.onnx")
+    feeds = tmp_path / "feeds.npz"
+    np.savez(feeds, x=np.random.default_rng(1).standard_normal((3, 8)).astype(np.float32))
+    return Contender(str(tmp_path / "small.onnx"), "onnxruntime", 1, str(feeds))
+
+
+@needs_sshd
+@pytest.mark.slow
+def test_a_device_with_nothing_but_python_answers_and_is_timed(server: Server, contender: Contender) -> None:
+    with server.place() as place:
+        answers = place.answers(contender)
+        cost = place.measure_alone(contender, seconds=0.05)
+        first, second = place.race([contender, contender], seconds=0.2, seed=0)
+        assert not place.device.emulated
+    for there, here in zip(answers, HERE.answers(contender), strict=True):
+        np.testing.assert_allclose(there[0], here[0], rtol=1e-5)
+    assert cost.steady_ms > 0
+    assert cost.peak_memory_bytes > 0
+    assert first.shape == second.shape
+    assert _is_left(server.home) == []
+
+
+@needs_sshd
+def test_a_lost_connection_is_told_and_leaves_nothing_there(server: Server) -> None:
+    place = server.place()
+    place._ask({"do": "hello"})
+    assert os.listdir(server.home / "tmp")
+    for child in _children(server.process.pid):
+        os.kill(child, signal.SIGKILL)  # the sshd of this connection; what it started lives on
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        place._ask({"do": "hello"})
+    place.__exit__(None, None, None)
+    assert _is_left(server.home) == []
+
+
+@needs_sshd
+def test_a_wrong_key_is_told(server: Server, tmp_path: Path) -> None:
+    options = ("-F", "none", "-i", str(_key(tmp_path / "other")), *server.options[4:])
+    with pytest.raises(Unavailable, match="Permission denied"), RemotePlace(server.host, options=options):
+        pass
+
+
+@needs_sshd
+def test_a_folder_that_cannot_be_written_is_told(server: Server) -> None:
+    shutil.rmtree(server.home / "tmp")
+    shutil.rmtree(server.home)
+    server.home.write_text("a file where a folder is wanted")
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1"), server.place():
+        pass
+
+
+@pytest.mark.parametrize("host", ["nobody@nowhere.invalid", "nobody@127.0.0.1:1"])
+def test_a_host_that_does_not_answer_is_told(host: str) -> None:
+    if shutil.which("ssh") is None:
+        pytest.skip("ssh is missing: apt-get install openssh-client")
+    with pytest.raises(Unavailable, match="cannot be reached"), RemotePlace(host, options=("-F", "none")):
+        pass
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=id", "a b", "x@y:port", ""])
+def test_what_names_no_machine_is_wrong_input(host: str) -> None:
+    with pytest.raises(WrongInput, match="names no machine"):
+        RemotePlace(host)

@@ -93,8 +93,12 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
 
 def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
     """The model's inputs and outputs, then its outputs for each message of inputs."""
-    session = runtimes.load(job.runtime).load(Path(job.file).read_bytes(), threads=job.threads)
-    yield Opened(session.inputs, session.outputs, getattr(session, "arithmetic", None))
+    runtime, model = runtimes.load(job.runtime), Path(job.file).read_bytes()
+    session = runtime.load(model, threads=job.threads)
+    account = getattr(runtime, "arithmetic_of", None)
+    arithmetic = getattr(session, "arithmetic", None) if account is None else account(model)
+    del model
+    yield Opened(session.inputs, session.outputs, arithmetic)
     for message in messages:
         try:
             values = session.run(unpacked(decode(message, Tensors)))

@@ -14,7 +14,8 @@ class Session(Protocol):
     """A loaded model. `inputs` and `outputs` are as the model states them, batch axis included.
 
     A session may have `arithmetic`: what its convolutions and matrix products are really computed in ("int8",
-    "bfloat16"), by the runtime's own account; it is what people are shown.
+    "bfloat16"), by the runtime's own account; it is what people are shown. Where that takes the model once more, its
+    runtime has `arithmetic_of(model)` instead, so that a session keeps no second copy of the model.
     """
 
     @property

@@ -8,6 +8,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
+from edgeward.infer import onnxruntime_arithmetic
 from edgeward.infer.runtimes.base import Runtime, Session, Tensors
 from edgeward.kit.errors import Failed, Unsupported, WrongInput
 from edgeward.records.model import Dtype, TensorSpec
@@ -65,6 +66,9 @@ class OnnxRuntime:
             raise Unsupported(f"ONNX Runtime {ort.__version__} cannot run this model: {_sentence(error)}") from error
         except _LOAD_FAULTS as error:
             raise _load_fault(_sentence(error)) from error
+
+    def arithmetic_of(self, model: bytes) -> str | None:
+        return onnxruntime_arithmetic.arithmetic_of(model)
 
     def smoke_model(self) -> bytes:
         return base64.b64decode(_SMOKE)

@@ -90,7 +90,7 @@ def prune(
 def read_samples(model: onnx.ModelProto, data: LoadedSet, preprocess: Preprocess, folder: Path, seed: int) -> Samples:
     """The data set as input tensors, a tenth of it set aside. Raises WrongInput without class labels."""
     if data.labels is None or data.labels.dtype.kind not in "iu" or len(set(data.labels.tolist())) < 2:
-        raise WrongInput(f"{data.name}: pruning learns from class labels of two or more classes")
+        raise WrongInput(f"{data.name}: training learns from class labels of two or more classes")
     if len(data) < 2 * _BATCH:
         raise WrongInput(f"{data.name}: {len(data)} samples are too few to learn from; wanted {2 * _BATCH} or more")
     file = folder / "given.onnx"

@@ -48,6 +48,9 @@ def _computed_in(node: Any, dtypes: dict[str, int]) -> str | None:
 
     if node.op_type in _INT8:
         return "int8"
+    if node.op_type == "MatMulNBits":  # weights in few bits; activations too from accuracy level 4 on
+        level = next((item.i for item in node.attribute if item.name == "accuracy_level"), 0)
+        return "int8" if level >= 4 else "float32"
     if node.op_type not in _FLOAT:
         return None
     known = [dtypes[name] for name in node.input if name in dtypes]

@@ -1,4 +1,7 @@
-"""What ONNX Runtime computes in is told from the graph it runs, not from the one it was given."""
+"""What ONNX Runtime computes in is told from the graph it runs, not from the one it was given.
+
+It makes a product with weights in int8 a MatMulNBits, which quantises the activations while it runs.
+"""
 
 import pytest
 
@@ -19,7 +22,7 @@ _NO_PRODUCT = "(float[n] x) => (float[n] y) { y = Add(x, x) }"
 
 @pytest.mark.parametrize(
     ("graph", "wanted"),
-    [(_FLOAT, "float32"), (_QUANTISED, "int8"), (_WEIGHTS_ONLY, "float32"), (_NO_PRODUCT, None)],
+    [(_FLOAT, "float32"), (_QUANTISED, "int8"), (_WEIGHTS_ONLY, "int8"), (_NO_PRODUCT, None)],
     ids=["float", "quantised", "weights-only", "no-product"],
 )
 def test_the_arithmetic_is_that_of_the_products_that_run(graph, wanted):

@@ -45,15 +45,18 @@ def classes_of(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) 
 def _likeliest(scores: NDArray[Any], labels: Sequence[str]) -> Class:
     """The best class and its probability: a softmax of which one value is wanted."""
     index = int(scores.argmax())
-    probability = 1 / float(np.exp(scores - scores[index]).sum())
-    return Class(labels[index] if index < len(labels) else str(index), index, probability)
+    return _named(index, 1 / float(np.exp(scores - scores[index]).sum()), labels)
 
 
 def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Class, ...]:
-    order = [int(scores.argmax())] if count == 1 else np.argsort(-scores, kind="stable")[:count].tolist()
-    return tuple(
-        Class(labels[index] if index < len(labels) else str(index), index, float(scores[index])) for index in order
-    )
+    if count == 1:
+        index = int(scores.argmax())
+        return (_named(index, scores[index], labels),)
+    return tuple(_named(index, scores[index], labels) for index in np.argsort(-scores, kind="stable")[:count].tolist())
+
+
+def _named(index: int, score: float, labels: Sequence[str]) -> Class:
+    return Class(labels[index] if index < len(labels) else str(index), index, float(score))
 
 
 def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int) -> NDArray[np.float32]:

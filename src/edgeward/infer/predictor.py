@@ -59,16 +59,13 @@ class Predictor:
         self._names = tuple(spec.name for spec in session.outputs)
         first = session.inputs[0].shape[:1] if session.inputs else ()
         self._fixed = first[0] if first and isinstance(first[0], int) else None
+        self._alone = self._fixed in (None, 1)
 
     def answer(self, sample: Sample) -> Answer:
         """The answer to one sample. Raises WrongInput when the sample does not fit the model."""
         start = perf_counter_ns()
         tensors = self.tensors(sample)
-        feeds = (
-            {name: tensor[None] for name, tensor in tensors.items()}
-            if self._fixed in (None, 1)
-            else (self._batched([tensors]))
-        )
+        feeds = {name: tensor[None] for name, tensor in tensors.items()} if self._alone else self._batched([tensors])
         ready = perf_counter_ns()
         values = self.session.run(feeds)
         done = perf_counter_ns()

@@ -137,8 +137,59 @@ class Trial(Record):
     notes: tuple[str, ...] = ()
 
 
+class Layer(Record):
+    """One layer of a model: what it costs here, and what int8 does to it.
+
+    `share` is of the time of all layers. `placement` is where it ran: provider, kernel, precision. `forecast_gain` is
+    its time in float over its time in int8, from a micro-benchmark at its own shape; above 1, int8 is forecast to be
+    faster. `sqnr_db` is the signal-to-noise ratio that int8 leaves at its output. None is not measured.
+    """
+
+    name: str
+    op: str
+    time_ms: float | None = None
+    share: float | None = None
+    sqnr_db: float | None = None
+    placement: str = ""
+    forecast_gain: float | None = None
+    why: str = ""
+
+
+class RuntimeForecast(Record):
+    """What int8 was forecast to gain in one runtime, before the search; then what it did.
+
+    `gain` is the float model's time over the int8 model's, both in this runtime. `recipe` is the candidate that
+    matches, `measured` its p50 against that of its own runtime's float candidate.
+    """
+
+    runtime: str
+    gain: float | None
+    layer_count: Count = 0
+    why: str = ""
+    recipe: str = ""
+    measured: float | None = None
+
+
+class Forecast(Record):
+    """What int8 will gain here, told before the work: from CPU features and each layer's shape, run in float and int8.
+
+    `layers` are the model's own in the order of the graph, forecast for `runtimes[0]`. `covered` is the share of the
+    multiplications that the micro-benchmark ran; the rest is forecast from it.
+    """
+
+    cpu: str
+    summary: str
+    runtimes: tuple[RuntimeForecast, ...]
+    layers: tuple[Layer, ...]
+    covered: float
+    took_s: float
+
+
 class Report(Record):
-    """Every trial of one optimisation, good and bad, and the choice with its reason."""
+    """Every trial of one optimisation, good and bad, and the choice with its reason.
+
+    `layers` are those of the model as given, `chosen_layers` those of the chosen one, each in the order they run.
+    """
 
     schema_version: int
     edgeward_version: str
@@ -163,3 +214,6 @@ class Report(Record):
     command: str
     taken_at: Instant
     took_s: float
+    layers: tuple[Layer, ...] = ()
+    chosen_layers: tuple[Layer, ...] = ()
+    forecast: Forecast | None = None

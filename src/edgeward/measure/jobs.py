@@ -100,6 +100,19 @@ class ErrorTold(Struct, frozen=True, tag="error"):
     hint: str | None
 
 
+class Facts(Struct, frozen=True, tag="facts"):
+    """What a number hangs on. `name`, `arch` and `cpu_features` are of the machine that the candidates are for, the
+    rest is of the one that measures; the two differ where only a profile of the first is at hand."""
+
+    name: str
+    arch: str
+    cpu_features: tuple[str, ...]
+    hostname: str
+    cpu: str
+    cpu_count: int
+    kernel: str
+
+
 class RaceJob(Struct, frozen=True, tag="race"):
     """Time the contenders in turn, for `seconds`."""
 

@@ -1,18 +1,17 @@
 """One model measured on this machine: fresh processes for load and memory, one race for latency → Measurement."""
 
-import platform
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.infer import runtimes
 from edgeward.kit import codec
 from edgeward.kit.clock import Clock
 from edgeward.measure import bench, machine
 from edgeward.measure.conditions import Conditions, conditions, throttled
 from edgeward.measure.jobs import Contender, SoloResult
+from edgeward.measure.place import HERE, Place
 from edgeward.records.candidate import Distribution, Measurement, Setting
 
 _FRESH_PROCESSES = 3
@@ -83,17 +82,17 @@ def _record(
     )
 
 
-def setting_of(contender: Contender, before: Conditions) -> Setting:
+def setting_of(contender: Contender, before: Conditions, place: Place = HERE) -> Setting:
     """The setting of a race; the load that it makes itself is not in it."""
     return Setting(
-        device_id=machine.hostname(),
-        runtime_version=f"{contender.runtime} {runtimes.load(contender.runtime).version()}",
-        kernel=platform.release(),
+        device_id=place.facts.hostname,
+        runtime_version=f"{contender.runtime} {place.version(contender.runtime)}",
+        kernel=place.facts.kernel,
         cpu_governor=before.governor or "unknown",
         thread_count=contender.threads,
         warmup_runs=_WARMUP_ROUNDS * (_RUNS + 1),
         scenario="single_stream",
-        cpu=machine.cpu(),
+        cpu=place.facts.cpu,
         conditions=before.line(),
     )
 

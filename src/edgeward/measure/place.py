@@ -1,20 +1,62 @@
 """Where candidates run and are timed: here, or on a device."""
 
+import platform
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.infer import read_npz
-from edgeward.measure import bench
+from edgeward.infer import read_npz, runtimes
+from edgeward.infer.runtimes import Session
+from edgeward.kit.errors import Unavailable
+from edgeward.measure import bench, machine
+from edgeward.measure.conditions import Conditions, conditions
 from edgeward.measure.isolated import IsolatedSession
-from edgeward.measure.jobs import Contender, SoloResult
+from edgeward.measure.jobs import Contender, Facts, SoloResult
+
+
+class PlaceLost(Unavailable):
+    """The machine that measures is gone: nothing more can be learnt there, whatever is tried."""
+
+
+class OpenSession(Session, Protocol):
+    """A model that is loaded at a place, until the `with` ends; `arithmetic` is what its products are computed in."""
+
+    @property
+    def arithmetic(self) -> str | None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None: ...
 
 
 class Place(Protocol):
-    """A machine that measures. Files of contenders lie on this machine; a place far away fetches them."""
+    """A machine that measures. Files lie on this machine; a place far away fetches them.
+
+    What goes wrong with a model is Failed, Unsupported or WrongInput; PlaceLost is the end of the place itself.
+    """
+
+    @property
+    def facts(self) -> Facts: ...
+
+    @property
+    def key(self) -> str:
+        """Names the machine: what was measured under one key holds for another run under the same."""
+
+    def version(self, runtime: str) -> str:
+        """Of a runtime there. Raises Unsupported, with the reason, where it is not there."""
+
+    def conditions(self) -> Conditions:
+        """Those of this moment there."""
+
+    def open(self, file: str, runtime: str, threads: int) -> OpenSession:
+        """The model, loaded in a process of its own there: its answers are in that machine's own arithmetic."""
 
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         """Load, first and steady inference and peak memory in a fresh process. Raises Failed when it crashes."""
@@ -28,6 +70,27 @@ class Place(Protocol):
 
 class Here:
     """This machine, in processes of their own."""
+
+    @cached_property
+    def facts(self) -> Facts:
+        return Facts(
+            name=machine.target_name(), arch=machine.arch(), cpu_features=machine.cpu_features(),
+            hostname=machine.hostname(), cpu=machine.cpu(), cpu_count=machine.usable_cpu_count(),
+            kernel=platform.release(),
+        )  # fmt: skip
+
+    @property
+    def key(self) -> str:
+        return f"{self.facts.name} {self.facts.arch} {' '.join(self.facts.cpu_features)}"
+
+    def version(self, runtime: str) -> str:
+        return runtimes.load(runtime).version()
+
+    def conditions(self) -> Conditions:
+        return conditions()
+
+    def open(self, file: str, runtime: str, threads: int) -> OpenSession:
+        return IsolatedSession(file, runtime, threads)
 
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         return bench.measure_alone(contender, seconds=seconds)

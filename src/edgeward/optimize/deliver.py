@@ -11,8 +11,8 @@ from edgeward import bundle
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit import codec
 from edgeward.measure.dataset import LoadedSet
-from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.machine import slug_of
+from edgeward.measure.place import Place
 from edgeward.optimize import exporters
 from edgeward.optimize.prepare import Order, Task
 from edgeward.optimize.report import to_html
@@ -35,12 +35,21 @@ _LOOSE_TOLERANCE = 0.05
 """Integer kernels round differently from CPU to CPU: an answer may move by a step or two of its scale."""
 
 
-def write(folder: Path, order: Order, task: Task, chosen: Candidate, report: Report, measurement: Measurement) -> None:
+def write(
+    folder: Path,
+    order: Order,
+    task: Task,
+    chosen: Candidate,
+    report: Report,
+    measurement: Measurement,
+    place: Place,
+) -> None:
     """Everything that a run leaves when it found something, into the new folder."""
     (folder / file_of(chosen.trial)).write_bytes(chosen.model_bytes)
     (folder / "bundle").mkdir()
-    with IsolatedSession(str(folder / file_of(chosen.trial)), chosen.trial.runtime, report.setting.thread_count) as s:
-        parts = _parts(order, task, chosen, report, measurement, s)
+    file = str(folder / file_of(chosen.trial))
+    with place.open(file, chosen.trial.runtime, report.setting.thread_count) as session:
+        parts = _parts(order, task, chosen, report, measurement, session)
     bundle.assemble(folder / "bundle", parts)
     write_report(folder, report)
 
@@ -63,7 +72,6 @@ def write_report(folder: Path, report: Report) -> None:
 def _parts(
     order: Order, task: Task, chosen: Candidate, report: Report, measurement: Measurement, session: runtimes.Session
 ) -> bundle.Parts:
-    runtime = runtimes.load(chosen.trial.runtime)
     predictor = Predictor(session, preprocess=chosen.preprocess)
     inputs = _self_test_inputs(task.evaluation)
     labels = order.labels or task.evaluation.class_names
@@ -75,7 +83,7 @@ def _parts(
             parameter_count=task.facts.parameter_count, parent=codec.digest_of(task.model_bytes),
         ),
         model_bytes=chosen.model_bytes, runtime=chosen.trial.runtime,
-        runtime_versions=bundle.same_major(runtime.version()),
+        runtime_versions=bundle.same_major(chosen.trial.runtime_version),
         kind=task.evaluation.kind, inputs=_raw_specs(task, chosen.preprocess, session.inputs),
         self_test_inputs=inputs, self_test_expected=bundle.expected_outputs(predictor, inputs),
         precision=chosen.trial.precision, targets=(report.target,), preprocess=chosen.preprocess,

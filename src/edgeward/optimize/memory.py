@@ -15,14 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from edgeward.infer import runtimes
 from edgeward.kit import codec
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.jobs import Contender
-from edgeward.measure.machine import arch, cpu_features, target_name
 from edgeward.optimize.prepare import Task
-from edgeward.optimize.trials import Candidate, Judge
+from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.base import Record
 from edgeward.records.candidate import Recipe, Trial
 from edgeward.records.model import Preprocess
@@ -42,35 +40,35 @@ class Kept(Record):
 class Memory:
     """The kept trials of one task. `folder` None: nothing is kept."""
 
-    def __init__(self, folder: Path | None, task: Task, judge: Judge, threads: int) -> None:
+    def __init__(self, folder: Path | None, task: Task, judge: Judge, rig: Rig) -> None:
         self._folder = folder
-        self._threads = threads
+        self._rig = rig
         self._task = b"".join(
             [
                 codec.digest_of(task.model_bytes).encode(), _digest(task.evaluation), _digest(task.calibration),
-                codec.to_json(task.preprocess), judge.metric.name.encode(), b"%d %d" % (judge.seed, threads),
-                arch().encode(), " ".join(cpu_features()).encode(), target_name().encode(), _own_code(),
+                codec.to_json(task.preprocess), judge.metric.name.encode(), b"%d %d" % (judge.seed, rig.threads),
+                rig.place.key.encode(), _own_code(),
             ]
         )  # fmt: skip
 
-    def recall(self, recipe: Recipe, work: Path) -> Candidate | None:
-        """The candidate that this recipe made before, its files in `work`; None where no whole one is kept."""
+    def recall(self, recipe: Recipe) -> Candidate | None:
+        """The candidate that this recipe made before, its files in the rig's folder; None where none is kept whole."""
         if self._folder is None:
             return None
-        place = self._folder / self._key(recipe)
         try:
+            place = self._folder / self._key(recipe)
             kept = codec.from_json((place / "kept.json").read_bytes(), Kept, str(place))
             data = (place / "model").read_bytes()
             if codec.digest_of(data) != kept.trial.digest:
                 return None
             outputs = np.load(place / "outputs.npy", allow_pickle=False)
-            file, feeds = work / kept.file, work / f"{recipe.name}.npz"
+            file, feeds = self._rig.folder / kept.file, self._rig.folder / f"{recipe.name}.npz"
             file.write_bytes(data)
             shutil.copyfile(place / "feeds.npz", feeds)
             os.utime(place)
         except (OSError, ValueError, EdgewardError):
             return None
-        contender = Contender(str(file), recipe.runtime, self._threads, str(feeds))
+        contender = Contender(str(file), recipe.runtime, self._rig.threads, str(feeds))
         return Candidate(kept.trial, data, kept.preprocess, contender, outputs, kept.alone_ms)
 
     def keep(self, recipe: Recipe, candidate: Candidate) -> None:
@@ -105,7 +103,7 @@ class Memory:
                     shutil.rmtree(place, ignore_errors=True)
 
     def _key(self, recipe: Recipe) -> str:
-        version = runtimes.load(recipe.runtime).version()
+        version = self._rig.place.version(recipe.runtime)
         text = b"\0".join([self._task, codec.to_json(recipe), version.encode()])
         return hashlib.sha256(text).hexdigest()
 

@@ -1,6 +1,5 @@
 """Drives an optimisation: prepare, try, race, choose, write. The only file of this room that has effects."""
 
-import os
 import tempfile
 from pathlib import Path
 from typing import Protocol
@@ -15,18 +14,17 @@ from edgeward.kit import codec, files
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import GateMissed, Unsupported
 from edgeward.measure import bench
-from edgeward.measure.conditions import conditions, throttled
-from edgeward.measure.isolated import IsolatedSession
+from edgeward.measure.conditions import Conditions, throttled
 from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import violations_of
-from edgeward.measure.machine import arch, cpu_features, target_name
 from edgeward.measure.measurement import distribution_of, setting_of
+from edgeward.measure.place import HERE, Place
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
 from edgeward.optimize.memory import Memory
 from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN, family, recipes
-from edgeward.optimize.trials import Candidate, Judge
+from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Measurement, Report, Setting, Trial
 
 _RACE_S = 6.0
@@ -44,8 +42,8 @@ class Progress(Protocol):
     def stage(self, text: str, done: float) -> None: ...
 
 
-def optimize(order: Order, clock: Clock, progress: Progress) -> Report:
-    """Finds the fastest candidate that keeps the gate and the budget, and writes it with its report.
+def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE) -> Report:
+    """Finds the fastest candidate that keeps the gate and the budget at `place`, and writes it with its report.
 
     The output folder appears whole at the end or not at all. Raises GateMissed, after writing the report alone,
     when nothing kept the limits.
@@ -56,28 +54,27 @@ def optimize(order: Order, clock: Clock, progress: Progress) -> Report:
     files.check_output_folder(order.output, overwrite=order.overwrite)
     progress.stage("reading the model and the data", 0.01)
     task = prepare(order)
-    before = conditions()
+    before = place.conditions()
     with files.new_folder(order.output, overwrite=order.overwrite) as folder:
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=folder) as trials_folder:
             work = Path(trials_folder)
-            threads = order.threads or _measured_threads(task, work, order.seed)
-            candidates, failures, judge = _try_all(order, task, threads, work, clock, start_s, progress)
+            rig = Rig(place, order.threads or _measured_threads(task, place, work, order.seed), work)
+            candidates, failures, judge = _try_all(order, task, rig, clock, start_s, progress)
             progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
-            times = _race(order, candidates, clock.monotonic_s() - start_s)
+            times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
         candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
         choice = choose([*measured, *failures], _ties(candidates, times, order.seed), gate=_gate(order, gate))
-        setting = setting_of(candidates[0].contender, before)
-        report = _report(order, task, judge, setting, measured, failures, choice, clock, start_s)
+        setting = setting_of(candidates[0].contender, before, place)
+        report = _report(order, task, place, judge, setting, measured, failures, choice, clock, start_s)
         progress.stage("writing the bundle and the report", 0.95)
         if choice.chosen is None:
             deliver.write_report(folder, report)
         else:
             winner = next(c for c in candidates if c.trial.recipe == choice.chosen.recipe)
-            place = candidates.index(winner)
-            hot = throttled(before, conditions())
-            deliver.write(folder, order, task, winner, report, _measurement(report, winner, times[place], hot=hot))
+            measurement = _measurement(report, winner, times[candidates.index(winner)], (before, place.conditions()))
+            deliver.write(folder, order, task, winner, report, measurement, place)
     if report.chosen is None:
         raise GateMissed(
             report.reason, hint=f"see {order.output}/report.html, or allow more with --max-drop or --budget"
@@ -85,30 +82,30 @@ def optimize(order: Order, clock: Clock, progress: Progress) -> Report:
     return report
 
 
-def _measured_threads(task: Task, folder: Path, seed: int) -> int:
-    """One thread, unless all of this machine's are faster beyond the noise."""
-    count = len(os.sched_getaffinity(0))
+def _measured_threads(task: Task, place: Place, folder: Path, seed: int) -> int:
+    """One thread, unless all of the place's are faster beyond the noise."""
+    count = place.facts.cpu_count
     if count == 1:
         return 1
     file = folder / "threads.onnx"
     file.write_bytes(task.model_bytes)
-    with IsolatedSession(str(file), BASELINE_RUNTIME, 1) as session:
+    with place.open(str(file), BASELINE_RUNTIME, 1) as session:
         predictor = Predictor(session, preprocess=task.preprocess)
         feeds = str(bench.save_feeds(folder / "threads.npz", [predictor.tensors(task.evaluation[0])]))
     contenders = [Contender(str(file), BASELINE_RUNTIME, threads, feeds) for threads in (1, count)]
-    one, all_threads = bench.race(contenders, seconds=1.0, seed=seed)
+    one, all_threads = place.race(contenders, seconds=1.0, seed=seed)
     return count if bench.compare(one, all_threads, seed=seed).ratio_ci[0] > 1.05 else 1
 
 
 def _try_all(
-    order: Order, task: Task, threads: int, work: Path, clock: Clock, start_s: float, progress: Progress
+    order: Order, task: Task, rig: Rig, clock: Clock, start_s: float, progress: Progress
 ) -> tuple[list[Candidate], list[Trial], Judge]:
     """Every recipe as a candidate or a failure, the model as given first."""
-    planned = recipes(arch(), cpu_features())
+    planned = recipes(rig.place.facts.arch, rig.place.facts.cpu_features)
     progress.stage("the model as given", 0.05)
-    given, judge = trials.as_given(task, order, threads, work)
+    given, judge = trials.as_given(task, order, rig)
     candidates, failures, chains = [given], list[Trial](), trials.Chains(task, order.seed)
-    memory = Memory(order.memory, task, judge, threads)
+    memory = Memory(order.memory, task, judge, rig)
     fastest_ms, hopeless = given.alone_ms, dict[tuple[str, ...], str]()
     for index, recipe in enumerate(planned):
         progress.stage(f"{recipe.name} ({index + 1} of {len(planned)})", 0.1 + 0.65 * index / len(planned))
@@ -116,7 +113,7 @@ def _try_all(
         if order.time_limit_s is not None and spent_s > order.time_limit_s * (1 - _RACE_SHARE):
             failures.append(trials.failed(recipe, "left out: the time limit came first"))
             continue
-        if (known := memory.recall(recipe, work)) is not None:
+        if (known := memory.recall(recipe)) is not None:
             candidates.append(known)
             if not violations_of(known.trial, order.budget, order.max_drop):
                 fastest_ms = min(fastest_ms, known.alone_ms)
@@ -127,7 +124,7 @@ def _try_all(
             )
             continue
         try:
-            outcome = trials.made(task, chains, recipe, judge, threads, work, _HOPELESS * fastest_ms)
+            outcome = trials.made(task, chains, recipe, judge, rig, _HOPELESS * fastest_ms)
         except trials.Hopeless as error:
             hopeless[family(recipe)] = recipe.name
             failures.append(trials.failed(recipe, f"stopped early: {error.message}"))
@@ -143,12 +140,12 @@ def _try_all(
     return candidates, failures, judge
 
 
-def _race(order: Order, candidates: list[Candidate], spent_s: float) -> list[NDArray[np.float64]]:
+def _race(order: Order, rig: Rig, candidates: list[Candidate], spent_s: float) -> list[NDArray[np.float64]]:
     seconds = _RACE_S
     if order.time_limit_s is not None:
         seconds = max(1.0, min(seconds, order.time_limit_s - spent_s - 1))
     contenders = [candidate.contender for candidate in candidates]
-    return bench.race(contenders, seconds=seconds, seed=order.seed)
+    return rig.place.race(contenders, seconds=seconds, seed=order.seed)
 
 
 def _judged(order: Order, candidates: list[Candidate]) -> list[Candidate]:
@@ -180,6 +177,7 @@ def _gate(order: Order, gate: str) -> str:
 def _report(
     order: Order,
     task: Task,
+    place: Place,
     judge: Judge,
     setting: Setting,
     measured: list[Trial],
@@ -192,7 +190,7 @@ def _report(
     return Report(
         schema_version=1, edgeward_version=__version__, model=order.model.name,
         model_digest=codec.digest_of(task.model_bytes), metric=judge.metric.name, max_drop=order.max_drop,
-        budget=order.budget, target=target_name(), setting=setting, evaluation=task.evaluation.record("evaluation"),
+        budget=order.budget, target=place.facts.name, setting=setting, evaluation=task.evaluation.record("evaluation"),
         calibration=task.calibration.record("calibration"), preprocess=task.preprocess, seed=order.seed,
         baseline=measured[0], chosen=chosen, nearest=choice.nearest, trials=(*measured, *failures),
         pareto=pareto(measured), reason=choice.reason, notes=(*task.notes, *_gate_note(order, chosen)),
@@ -213,8 +211,10 @@ def _gate_note(order: Order, chosen: Trial | None) -> tuple[str, ...]:
     )
 
 
-def _measurement(report: Report, winner: Candidate, times: NDArray[np.float64], *, hot: bool) -> Measurement:
-    """What the chosen model costs here, for the bundle."""
+def _measurement(
+    report: Report, winner: Candidate, times: NDArray[np.float64], around: tuple[Conditions, Conditions]
+) -> Measurement:
+    """What the chosen model costs at the place, for the bundle."""
     trial = winner.trial
     load_ms, first_ms = trial.load_ms or 0.0, trial.first_ms or 0.0
     return Measurement(
@@ -222,5 +222,5 @@ def _measurement(report: Report, winner: Candidate, times: NDArray[np.float64], 
         taken_at=report.taken_at.replace(microsecond=0), latency=distribution_of(times),
         cold_start_ms=load_ms + first_ms, throughput_per_s=1000 / float(times.mean()),
         peak_memory_bytes=trial.peak_memory_bytes or 0, energy_mj=None, quality=dict(trial.quality),
-        temperature_c=conditions().temperature_c, throttled=hot, load_ms=load_ms, first_ms=first_ms,
+        temperature_c=around[1].temperature_c, throttled=throttled(*around), load_ms=load_ms, first_ms=first_ms,
     )  # fmt: skip

@@ -17,8 +17,8 @@ from edgeward.kit.errors import EdgewardError, Failed
 from edgeward.measure import bench
 from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.evaluate import answers, chosen_metric
-from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.jobs import Contender
+from edgeward.measure.place import Place, PlaceLost
 from edgeward.measure.quality import Metric, drop
 from edgeward.optimize import exporters, passes
 from edgeward.optimize.inspect import precision_of
@@ -42,6 +42,14 @@ class Candidate(NamedTuple):
     contender: Contender
     outputs: NDArray[Any]
     alone_ms: float
+
+
+class Rig(NamedTuple):
+    """The place where candidates run, on so many threads, and the folder here for their files."""
+
+    place: Place
+    threads: int
+    folder: Path
 
 
 class Judge(NamedTuple):
@@ -85,18 +93,18 @@ class Chains:
         return after._replace(notes=(*before.notes, *after.notes))
 
 
-def as_given(task: Task, order: Order, threads: int, folder: Path) -> tuple[Candidate, Judge]:
+def as_given(task: Task, order: Order, rig: Rig) -> tuple[Candidate, Judge]:
     """The model as the user gave it: the baseline, and a candidate too."""
     recipe = Recipe(name=AS_GIVEN, steps=())
-    file = folder / "given.onnx"
+    file = rig.folder / "given.onnx"
     file.write_bytes(task.model_bytes)
-    with IsolatedSession(str(file), recipe.runtime, threads) as session:
+    with rig.place.open(str(file), recipe.runtime, rig.threads) as session:
         predictor = Predictor(session, preprocess=task.preprocess)
         found = answers(predictor, task.evaluation, metric=order.metric)
     metric = chosen_metric(order.metric, found, str(order.data))
     targets = found.outputs if found.targets is None or metric.kind == "reference" else found.targets
     judge = Judge(metric, found.outputs, targets, order.seed)
-    candidate = _measured(task, recipe, passes.Passed(task.model, task.preprocess), judge, threads, folder, math.inf)
+    candidate = _measured(task, recipe, passes.Passed(task.model, task.preprocess), judge, rig, math.inf)
     return candidate, judge
 
 
@@ -105,16 +113,17 @@ class Hopeless(Failed):
 
 
 def made(
-    task: Task, chains: Chains, recipe: Recipe, judge: Judge, threads: int, folder: Path, slowest_ms: float
+    task: Task, chains: Chains, recipe: Recipe, judge: Judge, rig: Rig, slowest_ms: float
 ) -> Candidate | Trial | None:
     """What the recipe makes of the task's model; a trial with its failure where that does not run; None where a
-    pass has nothing to do on this model. Raises Hopeless where one inference takes longer than `slowest_ms`."""
+    pass has nothing to do on this model. Raises Hopeless where one inference takes longer than `slowest_ms`, and
+    PlaceLost."""
     try:
-        runtimes.load(recipe.runtime)
-        return _measured(task, recipe, chains.passed(recipe.steps), judge, threads, folder, slowest_ms)
+        rig.place.version(recipe.runtime)
+        return _measured(task, recipe, chains.passed(recipe.steps), judge, rig, slowest_ms)
     except passes.DoesNotApply:
         return None
-    except Hopeless:
+    except (Hopeless, PlaceLost):
         raise
     except EdgewardError as error:
         return failed(recipe, f"{error.message} ({error.hint})" if error.hint else error.message)
@@ -145,29 +154,28 @@ def _measured(
     recipe: Recipe,
     passed: passes.Passed,
     judge: Judge,
-    threads: int,
-    folder: Path,
+    rig: Rig,
     slowest_ms: float,
 ) -> Candidate:
-    runtime = runtimes.load(recipe.runtime)
-    exporter = exporters.load(runtime.formats[0])
+    exporter = exporters.load(runtimes.load(recipe.runtime).formats[0])
     is_given = recipe.name == AS_GIVEN
     exported = exporters.Exported(task.model_bytes) if is_given else exporter.export(passed.model)
-    file = folder / f"{recipe.name}{exporter.suffix}"
+    file = rig.folder / f"{recipe.name}{exporter.suffix}"
     file.write_bytes(exported.data)
-    with IsolatedSession(str(file), recipe.runtime, threads) as session:
+    with rig.place.open(str(file), recipe.runtime, rig.threads) as session:
         predictor = Predictor(session, preprocess=passed.preprocess)
-        feeds = save_feeds(predictor, task.evaluation, folder / f"{recipe.name}.npz")
-        contender = Contender(str(file), recipe.runtime, threads, str(feeds))
-        cost = bench.measure_alone(contender)
+        feeds = save_feeds(predictor, task.evaluation, rig.folder / f"{recipe.name}.npz")
+        contender = Contender(str(file), recipe.runtime, rig.threads, str(feeds))
+        cost = rig.place.measure_alone(contender)
         if cost.steady_ms > slowest_ms:
             raise Hopeless(f"{cost.steady_ms:.3g} ms an inference, over {slowest_ms:.3g} ms")
         asked = judge.metric.name
         outputs = judge.reference if is_given else answers(predictor, task.evaluation, metric=asked).outputs
     lost = drop(judge.metric, judge.reference, outputs, judge.targets, seed=judge.seed)
     trial = Trial(
-        recipe=recipe.name, steps=recipe.steps, runtime=recipe.runtime, runtime_version=runtime.version(),
-        precision=_precision(precision_of(passed.model), session.arithmetic), file=None,
+        recipe=recipe.name, steps=recipe.steps, runtime=recipe.runtime,
+        runtime_version=rig.place.version(recipe.runtime), file=None,
+        precision=_precision(precision_of(passed.model), session.arithmetic),
         digest=codec.digest_of(exported.data), size_bytes=len(exported.data),
         quality={judge.metric.name: judge.metric.score(outputs, judge.targets)},
         quality_drop=lost.value, quality_drop_ci=lost.interval,

@@ -1,6 +1,10 @@
 """What is worth trying on a machine: rules from CPU features to recipes. Nothing here measures."""
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from edgeward.records.candidate import Recipe, Step
 
@@ -10,16 +14,25 @@ AS_GIVEN = "as-given"
 Options = dict[str, bool | int | float | str]
 
 _HEAD = (Step(use="simplify"), Step(use="fold-preprocess"))
-_REFITTED = (
-    "float32", "openvino-int8-minmax", "openvino-bf16", "litert-float32", "litert-int8-dynamic", "litert-int8-minmax",
-    "int8-minmax", "int8-minmax-blocked",
-)  # fmt: skip
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_NEAR = 1.1
+"""Candidates within a tenth of the fastest, each timed alone, may still be the fastest in turn."""
+_NOTICEABLE = 0.25
+"""A quarter of the drop that is allowed: from there on it is worth looking for better value ranges."""
+
+
+class Tried(NamedTuple):
+    """What is known of a recipe that ran: milliseconds alone, the quality it lost, and whether it kept the limits."""
+
+    recipe: Recipe
+    alone_ms: float
+    drop: float
+    kept: bool
 
 
 def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
-    """Recipes in the order worth trying: cheap and likely first.
+    """Recipes to begin with, in the order worth trying: cheap and likely first.
 
     Weights are int8. Activations are uint8 on x86, whose dot-product instructions take unsigned by signed, and on
     Arm both are tried. Without a dot-product instruction x86 sums pairs of products in 16 bits, which overflow with
@@ -27,28 +40,43 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     one for each channel. "-blocked": a first convolution over few channels reads in blocks of pixels.
 
     LiteRT and OpenVINO run the same graphs by other kernels. "-dynamic": weights in int8, activations quantised by the
-    runtime while it runs. "-refit": the last bias fitted to labels, where that is proved to help.
+    runtime while it runs.
     """
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
-    found: list[Recipe] = []
-    for recipe in (
+    return (
         _recipe("float32", None),
         *_in_openvino(cpu_features, reduced=reduced),
         *_in_litert(cpu_features),
         *_in_onnxruntime(arch, reduced=reduced),
-    ):
-        found.append(recipe)
-        if recipe.name in _REFITTED:
-            found.append(_refitted(recipe))
-    return tuple(found)
+    )
+
+
+def follow_ups(tried: Sequence[Tried], max_drop: float) -> tuple[Recipe, ...]:
+    """What the trials so far make worth trying; empty when nothing is left.
+
+    Only of those that are as fast as the fastest that keeps the limits, or faster: value ranges found in other ways
+    where int8 lost noticeably, and "-refit", the last bias fitted to labels, where that is proved to help.
+    """
+    known = {one.recipe.name for one in tried}
+    kept = [one for one in tried if one.kept] or tried
+    slowest_ms = _NEAR * min((one.alone_ms for one in kept), default=math.inf)
+    found: dict[str, Recipe] = {}
+    for one in tried:
+        if one.alone_ms > slowest_ms or one.recipe.name == AS_GIVEN:
+            continue
+        better = () if one.drop <= _NOTICEABLE * max_drop else _recalibrated(one.recipe, thoroughly=not one.kept)
+        for recipe in (*better, *_refitted(one.recipe)):
+            if recipe.name not in known:
+                found[recipe.name] = recipe
+    return tuple(found.values())
 
 
 def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
     for activations in ("uint8", "int8") if arch == "aarch64" else ("uint8",):
         prefix = "int8" if activations == "uint8" else "int8-signed"
-        for method, per_channel in (("minmax", True), ("percentile", True), ("entropy", True), ("minmax", False)):
-            name = f"{prefix}-{method}" + ("" if per_channel else "-tensor")
-            options = _int8(method, activations, per_channel=per_channel, reduced=reduced)
+        for per_channel in (True, False):
+            name = f"{prefix}-minmax" + ("" if per_channel else "-tensor")
+            options = _int8(activations, per_channel=per_channel, reduced=reduced)
             yield _recipe(name, options)
             if activations == "uint8":
                 yield _recipe(f"{name}-blocked", options, blocked=True)
@@ -59,28 +87,39 @@ def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
         yield _recipe(f"{runtime}-float32", None, runtime=runtime)
         weights = (*_HEAD, Step(use="quantize-weights"), Step(use="strip"))
         yield Recipe(name=f"{runtime}-int8-dynamic", steps=weights, runtime=runtime)
-        for method in ("minmax", "percentile"):
-            options = _int8(method, "uint8", per_channel=True, reduced=False)
-            yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
+        options = _int8("uint8", per_channel=True, reduced=False)
+        yield _recipe(f"{runtime}-int8-minmax", options, runtime=runtime)
 
 
 def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Recipe]:
     """In bfloat16 too where the CPU multiplies it."""
     for runtime in ("openvino", "openvino-bf16") if _BFLOAT16 & set(cpu_features) else ("openvino",):
         yield _recipe(f"{runtime}-float32" if runtime == "openvino" else runtime, None, runtime=runtime)
-        for method in ("minmax", "percentile") if runtime == "openvino" else ("minmax",):
-            options = _int8(method, "uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
-            yield _recipe(f"{runtime}-int8-{method}", options, runtime=runtime)
+        options = _int8("uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
+        yield _recipe(f"{runtime}-int8-minmax", options, runtime=runtime)
 
 
-def _int8(method: str, activations: str, *, per_channel: bool, reduced: bool) -> Options:
-    return {"method": method, "per_channel": per_channel, "activations": activations, "reduce_range": reduced}
+def _int8(activations: str, *, per_channel: bool, reduced: bool) -> Options:
+    return {"method": "minmax", "per_channel": per_channel, "activations": activations, "reduce_range": reduced}
 
 
-def _refitted(recipe: Recipe) -> Recipe:
+def _recalibrated(recipe: Recipe, *, thoroughly: bool) -> Iterator[Recipe]:
+    """The same with value ranges that leave outliers out."""
+    if recipe.name.count("minmax") != 1:
+        return
+    for method in ("percentile", "entropy") if thoroughly else ("percentile",):
+        steps = tuple(
+            replace(step, options={**step.options, "method": method}) if "method" in step.options else step
+            for step in recipe.steps
+        )
+        yield replace(recipe, name=recipe.name.replace("minmax", method), steps=steps)
+
+
+def _refitted(recipe: Recipe) -> Iterator[Recipe]:
     """The same with the last bias fitted to the labels."""
-    steps = (*_HEAD, Step(use="refit-bias"), *recipe.steps[len(_HEAD) :])
-    return Recipe(name=f"{recipe.name}-refit", steps=steps, runtime=recipe.runtime)
+    if all(step.use != "refit-bias" for step in recipe.steps):
+        steps = (*_HEAD, Step(use="refit-bias"), *recipe.steps[len(_HEAD) :])
+        yield replace(recipe, name=f"{recipe.name}-refit", steps=steps)
 
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:

@@ -1,8 +1,7 @@
-"""Drives an optimisation: prepare, try, race, choose, write. The only file of this room that has effects."""
+"""Drives an optimisation: prepare, search, race, choose, write."""
 
 import tempfile
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from msgspec.structs import asdict, replace
@@ -21,25 +20,13 @@ from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Place
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
-from edgeward.optimize.memory import Memory
 from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
-from edgeward.optimize.propose import AS_GIVEN, family, recipes
+from edgeward.optimize.propose import AS_GIVEN
+from edgeward.optimize.search import Progress, Search
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Measurement, Report, Setting, Trial
 
-_RACE_S = 6.0
-_RACE_SHARE = 0.35
-"""At most this share of a time limit goes into the race."""
-
-
-_HOPELESS = 1.5
-"""A candidate that alone takes so many times as long as one that keeps the limits is not measured further."""
-
-
-class Progress(Protocol):
-    """Told how far the work has come; `done` is a share of all of it."""
-
-    def stage(self, text: str, done: float) -> None: ...
+_RACE_S = 4.0
 
 
 def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE) -> Report:
@@ -59,7 +46,7 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=folder) as trials_folder:
             work = Path(trials_folder)
             rig = Rig(place, order.threads or _measured_threads(task, place, work, order.seed), work)
-            candidates, failures, judge = _try_all(order, task, rig, clock, start_s, progress)
+            candidates, failures, judge = Search(order, task, rig, clock, start_s, progress).run()
             progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
             times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
         candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
@@ -95,49 +82,6 @@ def _measured_threads(task: Task, place: Place, folder: Path, seed: int) -> int:
     contenders = [Contender(str(file), BASELINE_RUNTIME, threads, feeds) for threads in (1, count)]
     one, all_threads = place.race(contenders, seconds=1.0, seed=seed)
     return count if bench.compare(one, all_threads, seed=seed).ratio_ci[0] > 1.05 else 1
-
-
-def _try_all(
-    order: Order, task: Task, rig: Rig, clock: Clock, start_s: float, progress: Progress
-) -> tuple[list[Candidate], list[Trial], Judge]:
-    """Every recipe as a candidate or a failure, the model as given first."""
-    planned = recipes(rig.place.facts.arch, rig.place.facts.cpu_features)
-    progress.stage("the model as given", 0.05)
-    given, judge = trials.as_given(task, order, rig)
-    candidates, failures, chains = [given], list[Trial](), trials.Chains(task, order.seed)
-    memory = Memory(order.memory, task, judge, rig)
-    fastest_ms, hopeless = given.alone_ms, dict[tuple[str, ...], str]()
-    for index, recipe in enumerate(planned):
-        progress.stage(f"{recipe.name} ({index + 1} of {len(planned)})", 0.1 + 0.65 * index / len(planned))
-        spent_s = clock.monotonic_s() - start_s
-        if order.time_limit_s is not None and spent_s > order.time_limit_s * (1 - _RACE_SHARE):
-            failures.append(trials.failed(recipe, "left out: the time limit came first"))
-            continue
-        if (known := memory.recall(recipe)) is not None:
-            candidates.append(known)
-            if not violations_of(known.trial, order.budget, order.max_drop):
-                fastest_ms = min(fastest_ms, known.alone_ms)
-            continue
-        if family(recipe) in hopeless:
-            failures.append(
-                trials.failed(recipe, f"left out, since {hopeless[family(recipe)]} does the same work and was stopped")
-            )
-            continue
-        try:
-            outcome = trials.made(task, chains, recipe, judge, rig, _HOPELESS * fastest_ms)
-        except trials.Hopeless as error:
-            hopeless[family(recipe)] = recipe.name
-            failures.append(trials.failed(recipe, f"stopped early: {error.message}"))
-            continue
-        if isinstance(outcome, Candidate):
-            memory.keep(recipe, outcome)
-            candidates.append(outcome)
-            if not violations_of(outcome.trial, order.budget, order.max_drop):
-                fastest_ms = min(fastest_ms, outcome.alone_ms)
-        elif outcome is not None:
-            failures.append(outcome)
-    memory.forget_oldest()
-    return candidates, failures, judge
 
 
 def _race(order: Order, rig: Rig, candidates: list[Candidate], spent_s: float) -> list[NDArray[np.float64]]:

@@ -1,0 +1,112 @@
+"""Tries recipes one after the other, and then those that the trials so far make worth trying."""
+
+from collections import deque
+from typing import NamedTuple, Protocol
+
+from edgeward.kit.clock import Clock
+from edgeward.measure.limits import violations_of
+from edgeward.optimize import trials
+from edgeward.optimize.memory import Memory
+from edgeward.optimize.prepare import Order, Task
+from edgeward.optimize.propose import Tried, family, follow_ups, recipes
+from edgeward.optimize.trials import Candidate, Judge, Rig
+from edgeward.records.candidate import Recipe, Trial
+
+RACE_SHARE = 0.35
+"""At most this share of a time limit goes into the race."""
+_HOPELESS = 1.5
+"""A candidate that alone takes so many times as long as one that keeps the limits is not measured further."""
+_BEGINS, _ENDS = 0.1, 0.75
+"""Where trying lies in the whole work."""
+
+
+class Progress(Protocol):
+    """Told how far the work has come; `done` is a share of all of it."""
+
+    def stage(self, text: str, done: float) -> None: ...
+
+
+class Found(NamedTuple):
+    """The model as given first, then all that ran; what did not, with its reason; and the judge of all of them."""
+
+    candidates: list[Candidate]
+    failures: list[Trial]
+    judge: Judge
+
+
+class Search:
+    """One search over recipes for a task; `run` it once."""
+
+    def __init__(self, order: Order, task: Task, rig: Rig, clock: Clock, start_s: float, progress: Progress) -> None:
+        self._order, self._task, self._rig, self._progress = order, task, rig, progress
+        self._clock, self._start_s = clock, start_s
+        self._chains = trials.Chains(task, order.seed)
+        self._tried = list[Tried]()
+        self._hopeless = dict[tuple[str, ...], str]()
+        self._seen = set[str]()
+        self._shown = _BEGINS
+
+    def run(self) -> Found:
+        """Every recipe as a candidate or a failure, the model as given first."""
+        self._progress.stage("the model as given", _BEGINS / 2)
+        given, judge = trials.as_given(self._task, self._order, self._rig)
+        found = Found([given], [], judge)
+        self._note(given)
+        memory = Memory(self._order.memory, self._task, judge, self._rig)
+        facts = self._rig.place.facts
+        queue = deque(recipes(facts.arch, facts.cpu_features))
+        while queue:
+            recipe = queue.popleft()
+            self._seen.add(recipe.name)
+            self._show(recipe, len(queue))
+            outcome = self._outcome(recipe, memory, judge)
+            if isinstance(outcome, Candidate):
+                found.candidates.append(outcome)
+                self._note(outcome)
+            elif outcome is not None:
+                found.failures.append(outcome)
+            if not queue:
+                queue.extend(self._next())
+        memory.forget_oldest()
+        return found
+
+    def _next(self) -> list[Recipe]:
+        return [new for new in follow_ups(self._tried, self._order.max_drop) if new.name not in self._seen]
+
+    def _outcome(self, recipe: Recipe, memory: Memory, judge: Judge) -> Candidate | Trial | None:
+        limit_s = self._order.time_limit_s
+        if limit_s is not None and self._clock.monotonic_s() - self._start_s > limit_s * (1 - RACE_SHARE):
+            return trials.failed(recipe, "left out: the time limit came first")
+        if (known := memory.recall(recipe)) is not None:
+            return known
+        if (alike := self._hopeless.get(family(recipe))) is not None:
+            return trials.failed(recipe, f"left out, since {alike} does the same work and was stopped")
+        try:
+            outcome = trials.made(self._task, self._chains, recipe, judge, self._rig, _HOPELESS * self._fastest_ms())
+        except trials.Hopeless as error:
+            self._hopeless[family(recipe)] = recipe.name
+            return trials.failed(recipe, f"stopped early: {error.message}")
+        if isinstance(outcome, Candidate):
+            memory.keep(recipe, outcome)
+        return outcome
+
+    def _fastest_ms(self) -> float:
+        """Of what kept the limits; of the model as given, where nothing did."""
+        return min((one.alone_ms for one in self._tried if one.kept), default=self._tried[0].alone_ms)
+
+    def _note(self, candidate: Candidate) -> None:
+        trial = candidate.trial
+        self._tried.append(
+            Tried(
+                Recipe(name=trial.recipe, steps=trial.steps, runtime=trial.runtime),
+                candidate.alone_ms,
+                trial.quality_drop or 0.0,
+                not violations_of(trial, self._order.budget, self._order.max_drop),
+            )
+        )
+
+    def _show(self, recipe: Recipe, left: int) -> None:
+        count = len(self._seen)
+        share = _BEGINS + (_ENDS - _BEGINS) * count / (count + left + 1)
+        self._shown = max(self._shown, share)
+        self._progress.stage(f"{recipe.name} ({count} of {count + left})", self._shown)

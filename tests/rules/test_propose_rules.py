@@ -60,5 +60,7 @@ def test_other_value_ranges_change_nothing_else():
     [found] = [r for r in follow_ups((GIVEN, tried("int8-minmax", 0.5, 0.005)), 0.01) if r.name == "int8-percentile"]
     given = KNOWN["int8-minmax"]
     assert [step.use for step in found.steps] == [step.use for step in given.steps]
-    changed = [(one.options, other.options) for one, other in zip(found.steps, given.steps, strict=True) if one != other]
+    changed = [
+        (one.options, other.options) for one, other in zip(found.steps, given.steps, strict=True) if one != other
+    ]
     assert [dict(one) for one, _ in changed] == [{**other, "method": "percentile"} for _, other in changed]

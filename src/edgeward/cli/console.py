@@ -59,8 +59,16 @@ class Progress(Protocol):
 
 
 class _Quiet:
+    """A line for each new text, and for each tenth of the work that has the same one."""
+
+    def __init__(self) -> None:
+        self._said: tuple[str, int] | None = None
+
     def stage(self, text: str, done: float) -> None:
-        note(f"[{done:4.0%}] {text}")
+        now = (text, int(done * 10))
+        if now != self._said:
+            note(f"[{done:4.0%}] {text}")
+        self._said = now
 
 
 @contextmanager

@@ -6,8 +6,8 @@ import click
 from msgspec import Struct
 
 from edgeward.cli import console
+from edgeward.cli.paths import PATH
 
-FILE = click.Path(path_type=Path)
 STUDENTS = ("mobilenet-v3", "mobilenet-v2", "shufflenet-v2", "ds-cnn")
 
 
@@ -31,16 +31,16 @@ class Result(Struct, frozen=True):
 
 
 @click.command()
-@click.argument("teacher", metavar="TEACHER", type=FILE)
+@click.argument("teacher", metavar="TEACHER", type=PATH)
 @click.option("--student", type=click.Choice(STUDENTS), required=True, help="The shape of the small network.")
-@click.option("--data", required=True, type=FILE, metavar="TRAIN", help="Samples with class labels to learn from.")
+@click.option("--data", required=True, type=PATH, metavar="TRAIN", help="Samples with class labels to learn from.")
 @click.option("--budget", default="", metavar="TEXT", help='Limits of the float student: "p50<0.5ms,size<200KB".')
 @click.option("--max-macs", type=click.IntRange(1), metavar="N", help="At most so many multiply-accumulates.")
 @click.option("--epochs", type=click.IntRange(1, 1000), default=20, show_default=True, help="Passes over TRAIN.")
-@click.option("--preprocess", type=FILE, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
-@click.option("-o", "--output", required=True, type=FILE, metavar="DIR", help="The folder to write.")
+@click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="The folder to write.")
 @click.option("--json", "as_json", is_flag=True, help="Print distill.json.")
 def command(
     teacher: Path, student: str, data: Path, budget: str, max_macs: int | None, epochs: int, preprocess: Path | None,

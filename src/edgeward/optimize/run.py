@@ -18,6 +18,7 @@ from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import violations_of
 from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Place
+from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
 from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
@@ -137,22 +138,17 @@ def _report(
         budget=order.budget, target=place.facts.name, setting=setting, evaluation=task.evaluation.record("evaluation"),
         calibration=task.calibration.record("calibration"), preprocess=task.preprocess, seed=order.seed,
         baseline=measured[0], chosen=chosen, nearest=choice.nearest, trials=(*measured, *failures),
-        pareto=pareto(measured), reason=choice.reason, notes=(*task.notes, *_gate_note(order, chosen)),
+        pareto=pareto(measured), reason=choice.reason, notes=(*task.notes, *_gate_note(order, len(task.evaluation), chosen)),
         command=order.command, taken_at=clock.now(), took_s=round(clock.monotonic_s() - start_s, 3),
     )  # fmt: skip
 
 
-def _gate_note(order: Order, chosen: Trial | None) -> tuple[str, ...]:
-    """Said where the evaluation set is too small to prove that the gate was kept."""
-    if chosen is None or chosen.quality_drop_ci is None or chosen.recipe == AS_GIVEN:
+def _gate_note(order: Order, count: int, chosen: Trial | None) -> tuple[str, ...]:
+    """Said where the evaluation set of `count` samples is too small to prove that the gate was kept."""
+    if chosen is None or chosen.quality_drop is None or chosen.quality_drop_ci is None or chosen.recipe == AS_GIVEN:
         return ()
-    high = chosen.quality_drop_ci[1]
-    if high <= order.max_drop:
-        return ()
-    return (
-        f"the drop may be as large as {high:.4f} (95 % interval): these evaluation samples are too few to prove "
-        f"that it stays within {order.max_drop:g}",
-    )
+    support = gate_support(chosen.quality_drop, chosen.quality_drop_ci, count, max_drop=order.max_drop)
+    return () if support.verdict == "kept" else (support.reason,)
 
 
 def _measurement(

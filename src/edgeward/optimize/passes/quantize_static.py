@@ -4,7 +4,8 @@ pairs that ONNX Runtime fuses into integer kernels."""
 import io
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from edgeward.infer import Predictor, Sample, runtimes
 from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.optimize.layers import HEAVY, between, layers_of, with_names
 from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess
@@ -27,10 +29,10 @@ _METHODS = {
     "entropy": CalibrationMethod.Entropy,
 }
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
-_HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _WITH_THEM = ("Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul",
               "Pad", "Relu", "Reshape", "Resize", "Split", "Squeeze", "Transpose", "Unsqueeze")  # fmt: skip
 """Softmax, Sigmoid and the like stay in float: they lose accuracy and hardly any time."""
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 _SAMPLES = {"minmax": 256, "percentile": 128, "entropy": 128}
 """Calibration samples by method: histograms of every tensor are kept in memory."""
 
@@ -42,18 +44,23 @@ _NOT_QUITE_ONE = 1.00001
 class QuantizeStatic:
     """Options: method minmax|percentile|entropy, activations and weights uint8|int8, per_channel, reduce_range,
     scope all|heavy (only the operators with weights), entry bytes|cast (a raw sample goes into the first integer kernel
-    as its bytes, or by way of a float, which OpenVINO understands), float_tail (the last product stays unrounded)."""
+    as its bytes, or by way of a float, which OpenVINO understands), float_tail (the last product stays unrounded),
+    keep_float (names of layers that stay in float, with commas between them)."""
 
     def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
         operators = {node.op_type for node in model.graph.node}
         if "QuantizeLinear" in operators or "DequantizeLinear" in operators:
             raise Unsupported("the model is quantised already: it holds QuantizeLinear or DequantizeLinear")
-        if not operators & set(_HEAVY):
+        if not operators & set(HEAVY):
             raise Unsupported("there is no Conv, Gemm or MatMul in it that int8 could speed up")
         options = {"method": "minmax", "scope": "all", "entry": "bytes", "float_tail": False, **step.options}
         if options["method"] not in _METHODS or options["scope"] not in ("all", "heavy"):
             raise WrongInput(f"quantize-static: no method {options['method']!r} or scope {options['scope']!r}")
-        quantised = _quantised(model, options, context)
+        model = with_names(model)
+        kept = _kept_float(model, str(options.get("keep_float", "")), str(options["scope"]))
+        quantised = _quantised(model, kept, options, context)
+        if kept:
+            _read_floats(quantised, kept, options["scope"])
         if options["float_tail"]:
             _leave_unrounded(quantised)
         free = options["entry"] == "bytes" and _enter_for_free(quantised)
@@ -79,7 +86,21 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships
         return {name: tensor[None] for name, tensor in self._predictor.tensors(sample).items()}
 
 
-def _quantised(model: onnx.ModelProto, options: Mapping[str, Any], context: Context) -> onnx.ModelProto:
+def _kept_float(model: onnx.ModelProto, names: str, scope: str) -> frozenset[str]:
+    """The operators that stay in float: the layers named, and what works on their results alone."""
+    wanted = {name for name in names.split(",") if name}
+    layers = [node.name for node in layers_of(model)]
+    if unknown := sorted(wanted - set(layers)):
+        some = ", ".join(layers[:5]) + ("…" if len(layers) > 5 else "")
+        raise WrongInput(f"quantize-static: keep_float: there is no layer {unknown[0]!r}; there are {some}")
+    if wanted == set(layers):
+        raise Unsupported(f"all {len(layers)} layers are to stay in float: nothing is left to quantise")
+    return frozenset(wanted).union(between(model, wanted, _WITH_THEM if scope == "all" else ()))
+
+
+def _quantised(
+    model: onnx.ModelProto, kept: Collection[str], options: Mapping[str, Any], context: Context
+) -> onnx.ModelProto:
     extra: dict[str, Any] = {"ActivationSymmetric": options.get("activations") == "int8", "WeightSymmetric": True}
     if any(RAW_FLOAT in node.output for node in model.graph.node) and options.get("activations", "uint8") == "uint8":
         exact = {
@@ -100,7 +121,8 @@ def _quantised(model: onnx.ModelProto, options: Mapping[str, Any], context: Cont
                 str(target),
                 _Reader(model.SerializeToString(), samples, context.preprocess),
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=[*_HEAVY, *(_WITH_THEM if options["scope"] == "all" else ())],
+                op_types_to_quantize=_quantised_types(options["scope"]),
+                nodes_to_exclude=sorted(kept),
                 per_channel=bool(options.get("per_channel", True)),
                 reduce_range=bool(options.get("reduce_range", False)),
                 activation_type=_TYPES[str(options.get("activations", "uint8"))],
@@ -111,6 +133,43 @@ def _quantised(model: onnx.ModelProto, options: Mapping[str, Any], context: Cont
             return onnx.load_model(str(target))
     finally:
         root.setLevel(level)
+
+
+def _quantised_types(scope: str) -> list[str]:
+    return [*HEAVY, *(_WITH_THEM if scope == "all" else ())]
+
+
+def _read_floats(model: onnx.ModelProto, kept: Collection[str], scope: str) -> None:
+    """What a float operator made, the float operators behind it read as it is, even where it is rounded for others."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    in_float = {node.name for node in graph.node if node.name in kept or node.op_type not in _quantised_types(scope)}
+    in_float -= {node.name for node in graph.node if node.op_type in _ROUNDING}
+    for reader in graph.node:
+        if reader.name not in in_float:
+            continue
+        for index, name in enumerate(reader.input):
+            there = _rounded_from(name, makers)
+            if there is not None and (there not in makers or makers[there].name in in_float):
+                reader.input[index] = there
+    _drop_unread(model)
+
+
+def _rounded_from(name: str, makers: Mapping[str, onnx.NodeProto]) -> str | None:
+    """What was rounded to give this value by a QuantizeLinear and the DequantizeLinear behind it."""
+    back = makers.get(name)
+    there = makers.get(back.input[0]) if back is not None and back.op_type == "DequantizeLinear" else None
+    return there.input[0] if there is not None and there.op_type == "QuantizeLinear" else None
+
+
+def _drop_unread(model: onnx.ModelProto) -> None:
+    graph = model.graph
+    reads = Counter(name for node in graph.node for name in node.input)
+    reads.update(output.name for output in graph.output)
+    for node in reversed(list(graph.node)):
+        if node.op_type in _ROUNDING and not any(reads[name] for name in node.output):
+            graph.node.remove(node)
+            reads.subtract(node.input)
 
 
 def _enter_for_free(model: onnx.ModelProto) -> bool:
@@ -151,7 +210,7 @@ def _leave_unrounded(model: onnx.ModelProto) -> None:
         if (
             source is None
             or source.op_type not in ("Gemm", "MatMul")
-            or any(reader.op_type in (*_HEAVY, *_WITH_THEM) for reader in readers)
+            or any(reader.op_type in (*HEAVY, *_WITH_THEM) for reader in readers)
         ):
             continue
         if back.output[0] in kept:

@@ -1,0 +1,53 @@
+"""The layers of a graph that int8 speeds up: what they are called, and which operators stand between them."""
+
+from collections.abc import Collection, Iterator
+
+import onnx
+
+HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+"""The operators with products: the layers of a model."""
+
+
+def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy in which each operator has a name of its own, always the same one; without commas, which part names."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    taken: set[str] = set()
+    for node in copy.graph.node:
+        node.name = node.name.replace(",", "_")
+        if not node.name or node.name in taken:
+            node.name = f"{node.op_type}:{node.output[0]}".replace(",", "_")
+        taken.add(node.name)
+    return copy
+
+
+def layers_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The layers of a model with names, in the order of its graph."""
+    return [node for node in model.graph.node if node.op_type in HEAVY]
+
+
+def between(model: onnx.ModelProto, layers: Collection[str], types: Collection[str]) -> Iterator[str]:
+    """The names of the operators of these types that work on what the layers named have made, and no others; of the
+    operators before every layer, those that such layers alone read."""
+    makers = {name: node for node in model.graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    before: dict[str, set[str]] = {}
+    for node in model.graph.node:
+        sources = [makers[name] for name in node.input if name in makers]
+        before[node.name] = {name for source in sources for name in _seen(source, before)}
+    after: dict[str, set[str]] = {}
+    for node in reversed(model.graph.node):
+        users = [user for name in node.output for user in readers.get(name, ())]
+        after[node.name] = {name for user in users for name in _seen(user, after)}
+    for node in model.graph.node:
+        near = before[node.name] or after[node.name]
+        if node.op_type in types and near and near <= set(layers):
+            yield node.name
+
+
+def _seen(node: onnx.NodeProto, beyond: dict[str, set[str]]) -> set[str]:
+    """The layer itself, or the layers on the other side of an operator between."""
+    return {node.name} if node.op_type in HEAVY else beyond[node.name]

@@ -18,7 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from edgeward.infer import Predictor, Sample, runtimes
 from edgeward.kit.errors import Unsupported, WrongInput
-from edgeward.optimize.layers import HEAVY, between, layers_of, with_names
+from edgeward.optimize.named_layers import HEAVY, between, layers_of, with_names
 from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess

@@ -14,10 +14,11 @@ def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
     copy.CopyFrom(model)
     taken: set[str] = set()
     for node in copy.graph.node:
-        node.name = node.name.replace(",", "_")
-        if not node.name or node.name in taken:
-            node.name = f"{node.op_type}:{node.output[0]}".replace(",", "_")
-        taken.add(node.name)
+        name = (node.name or node.output[0]).replace(",", "_")
+        while name in taken:
+            name += "_"
+        node.name = name
+        taken.add(name)
     return copy
 
 

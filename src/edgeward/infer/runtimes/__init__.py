@@ -7,6 +7,9 @@ from edgeward.kit import plugins
 
 __all__ = ["Runtime", "Session", "load", "names"]
 
+_EXTRAS = {"onnxruntime-qnn": "qnn", "onnxruntime-webgpu": "webgpu"}
+"""Of the runtimes that are not named like the extra that brings them."""
+
 
 def names() -> tuple[str, ...]:
     """Every runtime we know how to drive, installed or not."""
@@ -15,4 +18,4 @@ def names() -> tuple[str, ...]:
 
 def load(name: str) -> Runtime:
     """The runtime `name`. Raises Unsupported, with the extra to install, when its package is missing."""
-    return cast(Runtime, plugins.load(__name__, name, extra=name.partition("-")[0]))
+    return cast(Runtime, plugins.load(__name__, name, extra=_EXTRAS.get(name, name.partition("-")[0])))

@@ -20,6 +20,7 @@ from edgeward.kit.errors import Unsupported
 Options = dict[str, str]
 Sizes = dict[str, int]
 
+_SIMULATED = "simulated on the CPU, so that its latency means nothing"
 _KINDS_NAMED = 4
 """So many kinds of node are named in a sentence; the others are counted."""
 
@@ -31,7 +32,8 @@ class Provider(NamedTuple):
     `plugin` is the module of a provider that comes beside ONNX Runtime instead of inside a build of it. `fallbacks`
     get the nodes that it leaves, before the CPU. `session_threads`, where the provider has threads of its own.
     `arithmetic`, where it computes float32 in something else and cannot be told not to. `fixed_shapes`, where it takes
-    no node of free dimensions: then there is one session for each size of them.
+    no node of free dimensions: then there is one session for each size of them. `has_simulator`: on a machine without
+    the device it computes on the CPU, which is told, since such a latency means nothing.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Provider(NamedTuple):
     entries: Mapping[str, str] = {}
     arithmetic: str | None = None
     fixed_shapes: bool = False
+    has_simulator: bool = False
 
 
 class PlacedSession(OrtSession):
@@ -93,7 +96,8 @@ class OnnxRuntimeOn:
             _register(provider, import_module(provider.plugin))
         elif provider.name not in ort.get_available_providers():
             raise Unsupported(
-                f"the installed ONNX Runtime {version()} is a build without {provider.name}", hint=provider.install
+                f"{provider.name} is not installed: this build of ONNX Runtime {version()} is without it",
+                hint=provider.install,
             )
         self._provider = provider
 
@@ -101,7 +105,8 @@ class OnnxRuntimeOn:
         return version()
 
     def providers(self) -> tuple[str, ...]:
-        return (self._provider.name, *self._provider.fallbacks, CPU)
+        simulated = (_SIMULATED,) if self._is_simulated() else ()
+        return (self._provider.name, *simulated, *self._provider.fallbacks, CPU)
 
     def load(self, model: bytes, *, threads: int) -> Session:
         """Raises Unsupported, too, where the provider does not start here or takes no node of the model."""
@@ -125,18 +130,26 @@ class OnnxRuntimeOn:
             raise Unsupported(
                 f"{provider.name} does not start here: its libraries or its device are missing", hint="edgeward probe"
             )
-        return PlacedSession(session, told(provider.name, assigned(session)), provider.arithmetic)
+        placement = told(provider.name, assigned(session))
+        simulated = f", {_SIMULATED}" if self._is_simulated() else ""
+        return PlacedSession(session, placement + simulated, provider.arithmetic)
+
+    def _is_simulated(self) -> bool:
+        return self._provider.has_simulator and _is_cpu(self._devices()[0])
 
     def _offered(self, options: ort.SessionOptions, chosen: Options) -> list[Any] | None:
         """The providers in the order in which they are offered nodes; None where `options` holds them already."""
         if self._provider.plugin is None:
             return [(self._provider.name, chosen), *self._provider.fallbacks, CPU]
+        options.add_provider_for_devices(self._devices()[:1], chosen)
+        return None
+
+    def _devices(self) -> list[Any]:
+        """The plug-in's, the CPU last. Raises Unsupported where there are none."""
         devices = [device for device in ort.get_ep_devices() if device.ep_name == self._provider.name]
         if not devices:
             raise Unsupported(f"{self._provider.name} finds no device here", hint="edgeward probe")
-        devices.sort(key=lambda device: device.device.type == ort.OrtHardwareDeviceType.CPU)
-        options.add_provider_for_devices(devices[:1], chosen)
-        return None
+        return sorted(devices, key=_is_cpu)
 
 
 def assigned(session: Any) -> list[tuple[str, str]]:
@@ -164,6 +177,10 @@ def _counted(nodes: Counter[str]) -> str:
     named = nodes.most_common(_KINDS_NAMED)
     rest = nodes.total() - sum(count for _, count in named)
     return ", ".join([*(f"{count} {name}" for name, count in named), *([f"{rest} more"] if rest else [])])
+
+
+def _is_cpu(device: Any) -> bool:
+    return bool(device.device.type == ort.OrtHardwareDeviceType.CPU)
 
 
 def _short(provider: str) -> str:

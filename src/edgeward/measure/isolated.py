@@ -30,6 +30,7 @@ class IsolatedSession(Partner):
         self.inputs = opened.inputs
         self.outputs = opened.outputs
         self.arithmetic = opened.arithmetic
+        self.placement = opened.placement
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
         told = self.ask(jobs.encode(jobs.packed(feeds)), limit_s=_RUN_LIMIT_S)

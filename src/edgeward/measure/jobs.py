@@ -79,11 +79,13 @@ class Ready(Struct, frozen=True, tag="ready"):
 
 
 class Opened(Struct, frozen=True, tag="opened"):
-    """The model is loaded; these are its inputs and outputs, and what it computes in where the runtime says so."""
+    """The model is loaded; these are its inputs and outputs, and, where the runtime says so, what it computes in and
+    which nodes run where."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     arithmetic: str | None = None
+    placement: str | None = None
 
 
 class Timed(Struct, frozen=True, tag="timed"):

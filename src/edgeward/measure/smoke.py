@@ -3,8 +3,11 @@
 `python -m edgeward.measure.smoke NAME` is that process: it prints a RuntimeFound as JSON.
 """
 
+import os
 import sys
 from collections.abc import Collection
+from importlib.util import find_spec
+from typing import BinaryIO
 
 from edgeward.infer import runtimes
 from edgeward.kit import codec, process
@@ -20,13 +23,39 @@ _NEEDS = {"litert-amx": {"amx_int8"}, "openvino-bf16": {"amx_bf16", "avx512_bf16
 """CPU features without any of which a runtime is not for this machine at all."""
 
 
+_PLAIN_PROVIDERS = {"CPUExecutionProvider", "AzureExecutionProvider"}
+_PROVIDER_PACKAGES = ("onnxruntime_qnn", "onnxruntime_ep_webgpu")
+
+
 def runtimes_found(cpu_features: Collection[str]) -> tuple[RuntimeFound, ...]:
-    """Every runtime we know how to drive, each tried once. Takes about half a second for each that is installed."""
-    return tuple(
-        smoke(name)
+    """Every runtime we know how to drive, each tried once. Takes about half a second for each that is installed.
+
+    ONNX Runtime's execution providers are among them where the installed build, or a package beside it, has some.
+    """
+    wanted = [
+        name
         for name in runtimes.names()
         if name not in TEST_MEMBERS and (name not in _NEEDS or _NEEDS[name] & set(cpu_features))
-    )
+    ]
+    found = [smoke(name) for name in wanted if not _is_provider(name)]
+    if _has_providers(found):
+        tried = [smoke(name) for name in wanted if _is_provider(name)]
+        found += [provider for provider in tried if not is_absent(provider)]
+    return tuple(sorted(found, key=lambda runtime: runtime.name))
+
+
+def is_absent(runtime: RuntimeFound) -> bool:
+    """Whether it does not run because nobody installed it, which is no fault of the machine."""
+    return runtime.version is None and "not installed" in runtime.reason
+
+
+def _is_provider(name: str) -> bool:
+    return name.startswith("onnxruntime-")
+
+
+def _has_providers(found: Collection[RuntimeFound]) -> bool:
+    built_in = {provider for one in found if one.name == "onnxruntime" for provider in one.providers}
+    return bool(built_in - _PLAIN_PROVIDERS) or any(find_spec(name) is not None for name in _PROVIDER_PACKAGES)
 
 
 def smoke(name: str) -> RuntimeFound:
@@ -70,5 +99,15 @@ def _broken(name: str, version: str | None, reason: str) -> RuntimeFound:
     return RuntimeFound(name=name, version=version, works=False, reason=reason)
 
 
+def _own_output() -> BinaryIO:
+    """Standard output, for us alone: what a runtime's libraries print there goes nowhere."""
+    output = os.fdopen(os.dup(1), "wb")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return output
+
+
 if __name__ == "__main__":
-    sys.stdout.buffer.write(codec.to_json(tried_here(sys.argv[1])))
+    with _own_output() as answer:
+        answer.write(codec.to_json(tried_here(sys.argv[1])))

@@ -98,7 +98,7 @@ def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
     account = getattr(runtime, "arithmetic_of", None)
     arithmetic = getattr(session, "arithmetic", None) if account is None else account(model)
     del model
-    yield Opened(session.inputs, session.outputs, arithmetic)
+    yield Opened(session.inputs, session.outputs, arithmetic, getattr(session, "placement", None))
     for message in messages:
         try:
             values = session.run(unpacked(decode(message, Tensors)))

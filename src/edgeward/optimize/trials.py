@@ -182,6 +182,7 @@ def _measured(
         load_ms=cost.load_ms, first_ms=cost.first_ms, peak_memory_bytes=cost.peak_memory_bytes,
         notes=(
             *passed.notes, *exported.notes, *_told_arithmetic(session.arithmetic),
+            *(() if session.placement is None else (session.placement,)),
             *_parity(recipe, judge.reference, outputs),
         ),
     )  # fmt: skip

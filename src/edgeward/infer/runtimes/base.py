@@ -15,7 +15,8 @@ class Session(Protocol):
 
     A session may have `arithmetic`: what its convolutions and matrix products are really computed in ("int8",
     "bfloat16"), by the runtime's own account; it is what people are shown. Where that takes the model once more, its
-    runtime has `arithmetic_of(model)` instead, so that a session keeps no second copy of the model.
+    runtime has `arithmetic_of(model)` instead, so that a session keeps no second copy of the model. It may have
+    `placement`: which of the model's nodes run on the accelerator that the runtime is for, and where the others run.
     """
 
     @property

@@ -1,4 +1,7 @@
-"""ONNX Runtime on Qualcomm's Hexagon NPU, by QNN; it computes what is float in half precision."""
+"""ONNX Runtime on Qualcomm's Hexagon NPU, by QNN; it computes what is float in half precision.
+
+On an x86 machine Qualcomm's simulator computes, in full precision, on the CPU.
+"""
 
 from edgeward.infer.onnxruntime_provider import OnnxRuntimeOn, Options, Provider
 from edgeward.infer.runtimes.base import Runtime
@@ -18,5 +21,6 @@ plugin: Runtime = OnnxRuntimeOn(
         plugin="onnxruntime_qnn",
         arithmetic="float16",
         fixed_shapes=True,
+        has_simulator=True,
     )
 )

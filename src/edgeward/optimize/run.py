@@ -132,13 +132,14 @@ def _report(
     start_s: float,
 ) -> Report:
     chosen = choice.chosen and replace(choice.chosen, file=deliver.file_of(choice.chosen))
+    notes = (*task.notes, *_gate_note(order, len(task.evaluation), chosen))
     return Report(
         schema_version=1, edgeward_version=__version__, model=order.model.name,
         model_digest=codec.digest_of(task.model_bytes), metric=judge.metric.name, max_drop=order.max_drop,
         budget=order.budget, target=place.facts.name, setting=setting, evaluation=task.evaluation.record("evaluation"),
         calibration=task.calibration.record("calibration"), preprocess=task.preprocess, seed=order.seed,
         baseline=measured[0], chosen=chosen, nearest=choice.nearest, trials=(*measured, *failures),
-        pareto=pareto(measured), reason=choice.reason, notes=(*task.notes, *_gate_note(order, len(task.evaluation), chosen)),
+        pareto=pareto(measured), reason=choice.reason, notes=notes,
         command=order.command, taken_at=clock.now(), took_s=round(clock.monotonic_s() - start_s, 3),
     )  # fmt: skip
 

@@ -24,10 +24,14 @@ class PlaceLost(Unavailable):
 
 
 class OpenSession(Session, Protocol):
-    """A model that is loaded at a place, until the `with` ends; `arithmetic` is what its products are computed in."""
+    """A model that is loaded at a place, until the `with` ends; `arithmetic` is what its products are computed in,
+    `placement` which nodes run on the accelerator that its runtime is for."""
 
     @property
     def arithmetic(self) -> str | None: ...
+
+    @property
+    def placement(self) -> str | None: ...
 
     def __enter__(self) -> Self: ...
 

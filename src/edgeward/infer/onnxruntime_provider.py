@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
 from edgeward.infer.onnxruntime_session import CPU, OrtSession, opened, options_for, sentence, smoke_model, version
-from edgeward.infer.runtimes.base import Session
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Unsupported
 
@@ -108,7 +107,7 @@ class OnnxRuntimeOn:
         simulated = (_SIMULATED,) if self._is_simulated() else ()
         return (self._provider.name, *simulated, *self._provider.fallbacks, CPU)
 
-    def load(self, model: bytes, *, threads: int) -> Session:
+    def load(self, model: bytes, *, threads: int) -> PlacedSession | FixedSession:
         """Raises Unsupported, too, where the provider does not start here or takes no node of the model."""
         if not self._provider.fixed_shapes:
             return self._placed(model, threads, {})

@@ -1,35 +1,43 @@
 """`python -m edgeward.measure.agentless`: one job as JSON on standard input, its result as JSON on standard output."""
 
 import sys
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 import msgspec
-from numpy.typing import NDArray
 
 from edgeward.kit.errors import EdgewardError
-from edgeward.measure.jobs import Answered, ErrorTold, PlacedJob, Raced, RaceJob, Solo, SoloResult, packed
+from edgeward.measure import bench, machine
+from edgeward.measure.jobs import (
+    ConditionsRead,
+    Describe,
+    Described,
+    ErrorTold,
+    PlacedJob,
+    PlacedResult,
+    Raced,
+    ReadConditions,
+    Solo,
+    packed,
+)
 from edgeward.measure.place import HERE
 
 
-def result_of(job: PlacedJob) -> SoloResult | Raced | Answered:
+def result_of(job: PlacedJob) -> PlacedResult:
     """What this machine answers to `job`."""
+    if isinstance(job, Describe):
+        return Described(machine.read_machine(with_peaks=False), HERE.facts)
+    if isinstance(job, ReadConditions):
+        return ConditionsRead(HERE.conditions())
     if isinstance(job, Solo):
         return HERE.measure_alone(job.contender, seconds=job.seconds)
-    if isinstance(job, RaceJob):
-        times = HERE.race(job.contenders, seconds=job.seconds, seed=job.seed)
-        return Raced(packed(dict(_numbered(times))))
-    return Answered(tuple(packed(dict(_numbered(outputs))) for outputs in HERE.answers(job.contender)))
-
-
-def _numbered(outputs: Sequence[NDArray[Any]]) -> Iterator[tuple[str, NDArray[Any]]]:
-    return ((str(place), value) for place, value in enumerate(outputs))
+    effort = {"min_rounds": 3, "max_rounds": 3, "warmup_rounds": 0, "runs": 1} if job.briefly else {}
+    times = bench.race(job.contenders, seconds=job.seconds, seed=job.seed, **effort)
+    return Raced(packed({str(place): value for place, value in enumerate(times)}))
 
 
 def main() -> None:
     """One job; a fault of ours comes back as a sentence."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=PlacedJob)
-    result: SoloResult | Raced | Answered | ErrorTold
+    result: PlacedResult
     try:
         result = result_of(job)
     except EdgewardError as error:

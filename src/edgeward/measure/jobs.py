@@ -8,7 +8,9 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from edgeward.measure.conditions import Conditions
 from edgeward.records.model import TensorSpec
+from edgeward.records.target import Machine
 
 
 class Contender(Struct, frozen=True):
@@ -115,18 +117,34 @@ class Facts(Struct, frozen=True, tag="facts"):
     kernel: str
 
 
+class Describe(Struct, frozen=True, tag="describe"):
+    """Say what the machine is and which runtimes really run on it."""
+
+
+class Described(Struct, frozen=True, tag="described"):
+    """The machine, and what of it numbers hang on."""
+
+    machine: Machine
+    facts: Facts
+
+
+class ReadConditions(Struct, frozen=True, tag="read-conditions"):
+    """Say what the conditions are now."""
+
+
+class ConditionsRead(Struct, frozen=True, tag="conditions"):
+    """The conditions of that moment."""
+
+    conditions: Conditions
+
+
 class RaceJob(Struct, frozen=True, tag="race"):
-    """Time the contenders in turn, for `seconds`."""
+    """Time the contenders in turn, for `seconds`; briefly: a few times, for the sake of the answer's form alone."""
 
     contenders: tuple[Contender, ...]
     seconds: float
     seed: int
-
-
-class AnswersJob(Struct, frozen=True, tag="answers"):
-    """The contender's outputs for each of its samples."""
-
-    contender: Contender
+    briefly: bool = False
 
 
 class Raced(Struct, frozen=True, tag="raced"):
@@ -135,14 +153,8 @@ class Raced(Struct, frozen=True, tag="raced"):
     times_ms: Tensors
 
 
-class Answered(Struct, frozen=True, tag="answered"):
-    """The outputs of each sample, in the model's order."""
-
-    outputs: tuple[Tensors, ...]
-
-
-PlacedJob = Solo | RaceJob | AnswersJob
-PlacedResult = SoloResult | Raced | Answered | ErrorTold
+PlacedJob = Describe | ReadConditions | Solo | RaceJob
+PlacedResult = Described | ConditionsRead | SoloResult | Raced | ErrorTold
 """What a place is asked as a whole, and what it answers; JSON when the place is another machine."""
 
 Job = Solo | Stable | Open

@@ -16,13 +16,24 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeward" / "runner"
 INPUT = 0
+RUNTIMES = ("onnxruntime", "ai_edge_litert", "openvino")
+KEPT_INPUT_BYTES = 1 << 30
+CHILDREN: "dict[int, tuple[subprocess.Popen[bytes], IO[bytes]]]" = {}
+"""Those that hold a loaded model, by process id, with what they complain of."""
+KEPT: "dict[str, int]" = {}
+"""The inputs that stay for the models to come: digests and bytes."""
 Answer = dict[str, Any]
+
+
+class Ended(Exception):
+    """A child ended, or was ended, before it answered."""
 
 
 def read_exactly(count: int) -> bytes:
@@ -41,10 +52,16 @@ def read_message() -> bytes:
     return read_exactly(int.from_bytes(read_exactly(8), "little"))
 
 
-def say(answer: Answer) -> None:
-    data = json.dumps(answer).encode()
+def say(data: bytes) -> None:
     sys.stdout.buffer.write(len(data).to_bytes(8, "little") + data)
     sys.stdout.buffer.flush()
+
+
+def arch() -> str:
+    """What Python here is built for: a 32-bit one on a 64-bit kernel is what many a Raspberry Pi runs."""
+    machine = platform.machine()
+    small = sys.maxsize < 2**32
+    return "armv7l" if small and machine in ("aarch64", "armv8l", "armv6l") else machine
 
 
 def emulated() -> bool:
@@ -61,10 +78,10 @@ def emulated() -> bool:
 def hello() -> Answer:
     return {
         "python": list(sys.version_info[:2]),
-        "arch": platform.machine(),
+        "arch": arch(),
         "libc": list(platform.libc_ver()),
         "emulated": emulated(),
-        "found": [name for name in ("numpy", "msgspec", "onnxruntime") if importlib.util.find_spec(name)],
+        "found": [name for name in RUNTIMES if importlib.util.find_spec(name)],
     }
 
 
@@ -79,16 +96,15 @@ def put(own: Path, request: Answer) -> Answer:
 
 
 def unpack(own: Path, request: Answer) -> Answer:
-    """The pushed archives as one importable folder in the cache, put there in one step."""
-    place = CACHE / request["key"]
+    """A pushed archive as an importable folder in the cache, put there in one step."""
+    archive, place = own / request["digest"], CACHE / request["digest"]
     CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=CACHE, prefix="new-"))
     try:
-        for digest in request["digests"]:
-            path = own / digest
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(beside)
-            path.unlink()
+        with zipfile.ZipFile(archive) as opened:
+            opened.extractall(beside)
+        archive.unlink()
+        os.sync()  # else a power cut may leave the folder with empty files in it
         if not place.is_dir():
             beside.rename(place)
     finally:
@@ -96,31 +112,28 @@ def unpack(own: Path, request: Answer) -> Answer:
     return {"path": str(place)}
 
 
-def run(own: Path, request: Answer) -> Answer:
-    """One job in a process group of its own; it is killed when the connection ends or the limit is reached."""
+def start(own: Path, request: Answer, module: str, output: "IO[bytes] | int", complaint: IO[bytes]) -> Any:
+    """A child in a process group of its own, which imports from the pushed folders first."""
     environment = dict(os.environ, PYTHONPATH=request["path"], ORT_DISABLE_TELEMETRY="1")
     environment.update(PYTHONDONTWRITEBYTECODE="1", TMPDIR=str(own))
-    with tempfile.TemporaryFile(dir=own) as said, tempfile.TemporaryFile(dir=own) as complained:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "edgeward.measure.agentless"],
-            cwd=own,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=said,
-            stderr=complained,
-            start_new_session=True,
-        )
+    return subprocess.Popen(
+        [sys.executable, "-m", module],
+        cwd=own, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=complaint, start_new_session=True,
+    )  # fmt: skip
+
+
+def run(own: Path, request: Answer) -> Answer:
+    """One job to its end; it is killed when the connection ends."""
+    with tempfile.TemporaryFile(dir=own) as said, tempfile.TemporaryFile(dir=own) as complaint:
+        child = start(own, request, "edgeward.measure.agentless", said, complaint)
         try:
-            if child.stdin is not None:
-                child.stdin.write(request["job"].encode())
-                child.stdin.close()
+            child.stdin.write(request["job"].encode())
+            child.stdin.close()
             wait(child)
         finally:
-            end_session(child.pid)
+            end(child)
         said.seek(0)
-        complained.seek(0)
-        complaint = complained.read().decode(errors="replace")[-2000:]
-        return {"code": child.returncode, "output": said.read().decode(), "complaint": complaint}
+        return {"code": child.returncode, "output": said.read().decode(), "complaint": end_of(complaint)}
 
 
 def wait(child: "subprocess.Popen[bytes]") -> None:
@@ -130,10 +143,89 @@ def wait(child: "subprocess.Popen[bytes]") -> None:
             raise EOFError
 
 
-def end_session(session: int) -> None:
-    """Ends the job and what it started: those measure in sessions of their own, and leave when their pipe closes."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(session, signal.SIGKILL)
+def end(child: "subprocess.Popen[bytes]") -> None:
+    """Ends a child; what it started itself leaves when its pipe closes."""
+    if child.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    for pipe in filter(None, (child.stdin, child.stdout)):
+        with contextlib.suppress(OSError):
+            pipe.close()
+
+
+def end_of(complaint: IO[bytes]) -> str:
+    complaint.seek(0)
+    return complaint.read().decode(errors="replace")[-2000:]
+
+
+def load(own: Path, request: Answer) -> Answer:
+    """Starts a child that loads the model which the message after this one names; its first answer follows ours."""
+    message = read_message()
+    complaint = tempfile.TemporaryFile(dir=own)  # noqa: SIM115 - closed with the child
+    child = start(own, request, "edgeward.measure.worker", subprocess.PIPE, complaint)
+    CHILDREN[child.pid] = (child, complaint)
+    return {"child": child.pid, **told(child.pid, message, request["limit_s"])}
+
+
+def feed(own: Path, request: Answer) -> Answer:
+    """Inputs for a loaded model: those that follow, or those of that digest which came before."""
+    path = own / request["digest"]
+    message = read_message() if request["follows"] else path.read_bytes()
+    kept = not request["follows"] or keep(path, message)
+    return {"kept": kept, **told(request["child"], message, request["limit_s"])}
+
+
+def keep(path: Path, message: bytes) -> bool:
+    """Keeps inputs for the models to come, where they take little of the room there is."""
+    if sum(KEPT.values()) + len(message) > min(KEPT_INPUT_BYTES, shutil.disk_usage(path.parent).free // 4):
+        return False
+    try:
+        path.write_bytes(message)
+    except OSError:
+        path.unlink(missing_ok=True)
+        return False
+    KEPT[path.name] = len(message)
+    return True
+
+
+def told(number: int, message: bytes, limit_s: float) -> Answer:
+    """What a loaded model's child answers; how it ended, where it did."""
+    child, complaint = CHILDREN[number]
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.write(len(message).to_bytes(8, "little") + message)  # type: ignore[union-attr]
+            child.stdin.flush()  # type: ignore[union-attr]
+        deadline = time.monotonic() + limit_s
+        length = int.from_bytes(heard(child, 8, deadline), "little")
+        return {"follows": heard(child, length, deadline)}
+    except Ended as error:
+        end(child)
+        return {"code": child.returncode, "complaint": str(error) or end_of(complaint)}
+
+
+def heard(child: "subprocess.Popen[bytes]", count: int, deadline: float) -> bytes:
+    """So many bytes of what it says."""
+    output, parts = child.stdout.fileno(), []  # type: ignore[union-attr]
+    while count:
+        ready = select.select([INPUT, output], [], [], max(0.0, deadline - time.monotonic()))[0]
+        if INPUT in ready:
+            raise EOFError
+        if not ready:
+            raise Ended("it did not answer in time")
+        part = os.read(output, min(count, 1 << 20))
+        if not part:
+            raise Ended
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def close(number: int) -> Answer:
+    child, complaint = CHILDREN.pop(number)
+    end(child)
+    complaint.close()
+    return {}
 
 
 def answer(own: Path, request: Answer) -> Answer:
@@ -141,11 +233,24 @@ def answer(own: Path, request: Answer) -> Answer:
         if request["do"] == "hello":
             return hello()
         if request["do"] == "has":
-            place = CACHE / request["key"]
-            return {"path": str(place) if place.is_dir() else None}
-        return {"put": put, "unpack": unpack, "run": run}[request["do"]](own, request)
+            return {"paths": [str(CACHE / digest) for digest in request["digests"] if (CACHE / digest).is_dir()]}
+        if request["do"] == "close":
+            return close(request["child"])
+        verbs = {"put": put, "unpack": unpack, "run": run, "load": load, "feed": feed}
+        return verbs[request["do"]](own, request)
     except OSError as error:
         return {"error": f"{error.filename or own}: {error.strerror}"}
+
+
+def serve(own: Path) -> None:
+    """Answers until the connection ends; what follows an answer stands in the same message, after a newline."""
+    while True:
+        reply = answer(own, json.loads(read_message()))
+        following = reply.pop("follows", None)
+        said = json.dumps(dict(reply, follows=following is not None)).encode()
+        say(said + b"\n" + (following or b""))
+        if "error" in reply:
+            return
 
 
 def main() -> None:
@@ -154,18 +259,14 @@ def main() -> None:
     try:
         own = Path(tempfile.mkdtemp(prefix="edgeward-"))
     except OSError as error:
-        say({"error": f"no temporary folder can be made: {error.strerror}"})
+        say(json.dumps({"error": f"no temporary folder can be made: {error.strerror}"}).encode())
         return
     try:
-        while True:
-            request = json.loads(read_message())
-            reply = answer(own, request)
-            say(reply)
-            if "error" in reply:
-                return
-    except (EOFError, BrokenPipeError):
-        pass
+        with contextlib.suppress(EOFError, BrokenPipeError):
+            serve(own)
     finally:
+        for child, _ in CHILDREN.values():
+            end(child)
         shutil.rmtree(own, ignore_errors=True)
 
 

@@ -3,20 +3,20 @@
 import platform
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.infer import read_npz, runtimes
+from edgeward.infer import runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import Unavailable
 from edgeward.measure import bench, machine
 from edgeward.measure.conditions import Conditions, conditions
 from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.jobs import Contender, Facts, SoloResult
+from edgeward.records.candidate import Timing
 
 
 class PlaceLost(Unavailable):
@@ -50,6 +50,10 @@ class Place(Protocol):
     def facts(self) -> Facts: ...
 
     @property
+    def timing(self) -> Timing:
+        """What its times are worth."""
+
+    @property
     def key(self) -> str:
         """Names the machine: what was measured under one key holds for another run under the same."""
 
@@ -68,9 +72,6 @@ class Place(Protocol):
     def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
         """Milliseconds of each contender, rounds × runs, taken in turn."""
 
-    def answers(self, contender: Contender) -> list[list[NDArray[Any]]]:
-        """The contender's outputs for each of its samples, in that machine's own arithmetic."""
-
 
 class Here:
     """This machine, in processes of their own."""
@@ -82,6 +83,10 @@ class Here:
             hostname=machine.hostname(), cpu=machine.cpu(), cpu_count=machine.usable_cpu_count(),
             kernel=platform.release(),
         )  # fmt: skip
+
+    @property
+    def timing(self) -> Timing:
+        return "measured"
 
     @property
     def key(self) -> str:
@@ -101,15 +106,6 @@ class Here:
 
     def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
         return bench.race(contenders, seconds=seconds, seed=seed)
-
-    def answers(self, contender: Contender) -> list[list[NDArray[Any]]]:
-        columns = read_npz(Path(contender.feeds))
-        count = len(next(iter(columns.values())))
-        with IsolatedSession(contender.file, contender.runtime, contender.threads) as session:
-            return [
-                session.run({name: column[index : index + 1] for name, column in columns.items()})
-                for index in range(count)
-            ]
 
 
 HERE: Place = Here()

@@ -6,7 +6,8 @@ import json
 import re
 import shlex
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,45 +17,71 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from edgeward.infer.runtimes.base import Tensors
 from edgeward.kit import errors
-from edgeward.kit.errors import Failed, Unavailable
+from edgeward.kit.errors import EdgewardError, Failed, Unsupported
 from edgeward.kit.process import Partner
-from edgeward.measure import runner
+from edgeward.measure import jobs, runner
+from edgeward.measure.bench import answer_of
+from edgeward.measure.conditions import Conditions
 from edgeward.measure.jobs import (
-    Answered,
-    AnswersJob,
+    ConditionsRead,
     Contender,
+    Describe,
+    Described,
     ErrorTold,
+    Facts,
     PlacedJob,
     PlacedResult,
     Raced,
     RaceJob,
+    ReadConditions,
     Solo,
     SoloResult,
     unpacked,
 )
+from edgeward.measure.place import PlaceLost
+from edgeward.records.candidate import Timing
+from edgeward.records.target import Machine
 
-_Result = TypeVar("_Result", SoloResult, Raced, Answered)
+_Result = TypeVar("_Result", Described, ConditionsRead, SoloResult, Raced)
 _PUT_LIMIT_S = 600
-_SSH = ("ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=5")
+_LOAD_LIMIT_S = 300
+_JOB_LIMIT_S = 86_400
+"""Jobs have limits of their own there, and ssh notices by itself when the device is gone."""
+_SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+_SSH += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6"]
 _HOST = re.compile(r"(?P<host>(?:[\w.-]+@)?[\w][\w.-]*|(?:[\w.-]+@)?\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?")
+
+Told = Callable[[str], None]
+"""Called with what is going on, for a person who waits."""
 
 
 class RemotePlace:
     """A device, for as long as the `with` lasts: one connection, and one folder there that goes with it.
 
-    Raises Unavailable where it cannot be reached or the connection is lost, Unsupported where it cannot run models.
+    Raises PlaceLost where it cannot be reached or the connection is lost, Unsupported where it cannot run models.
     """
 
-    def __init__(self, host: str, *, options: Sequence[str] = ()) -> None:
+    def __init__(self, host: str, *, options: Sequence[str] = (), told: Told | None = None) -> None:
         self.host = host
+        self._told = told or (lambda _: None)
         self._partner = Partner(ssh_command(host, options))
         self._pushed: dict[str, str] = {}
+        self._fed: set[str] = set()
+        self._in_step = True
 
     def __enter__(self) -> Self:
         try:
+            self._told(f"connecting to {self.host}")
             self.device = msgspec.convert(self._ask({"do": "hello"}), runner.Device)
-            self._runner = self._installed()
+            self._told("fetching what the device needs")
+            found = self._about(lambda: runner.runner_for(self.device))
+            self._path = self._installed(found.parts)
+            self._told("looking at the device")
+            self._described = self._result(Describe(), Described)
+            self._missing = found.missing
+            self.version("onnxruntime")
         except BaseException:
             self._partner.__exit__(None, None, None)
             raise
@@ -64,16 +91,82 @@ class RemotePlace:
         """Ends the connection; the keeper there then removes its folder."""
         self._partner.__exit__(kind, error, at)
 
+    @cached_property
+    def facts(self) -> Facts:
+        """Under emulation the kernel's files tell of another processor: then of what is emulated."""
+        facts = self._described.facts
+        if not self.device.emulated:
+            return facts
+        name = f"emulated-{self.device.arch.replace('_', '-')}"
+        return replace(facts, name=name, cpu=f"emulated {self.device.arch}", cpu_features=())
+
+    @property
+    def machine(self) -> Machine:
+        """All that the device said of itself."""
+        return self._described.machine
+
+    @property
+    def timing(self) -> Timing:
+        return "meaningless" if self.device.emulated else "measured"
+
+    @property
+    def key(self) -> str:
+        return f"{self.host} {msgspec.json.encode(self.facts).decode()}"
+
+    def version(self, runtime: str) -> str:
+        found = next((one for one in self.machine.runtimes if one.name == runtime), None)
+        if found is None:
+            raise Unsupported(f"{self.host}: its CPU has nothing that {runtime} is for")
+        if not found.works or found.version is None:
+            raise Unsupported(f"{self.host}: {self._missing.get(runtime.partition('-')[0], found.reason)}")
+        return found.version
+
+    def conditions(self) -> Conditions:
+        return self._result(ReadConditions(), ConditionsRead).conditions
+
+    def open(self, file: str, runtime: str, threads: int) -> "RemoteSession":
+        return RemoteSession(self, jobs.Open(self._put(Path(file).read_bytes()), runtime, threads))
+
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
-        return self._result(Solo(self._placed(contender), seconds), SoloResult, limit_s=300)
+        return self._result(Solo(self._placed(contender), seconds), SoloResult)
 
     def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
-        job = RaceJob(tuple(self._placed(contender) for contender in contenders), seconds, seed)
-        return list(unpacked(self._result(job, Raced, limit_s=600 + 10 * seconds).times_ms).values())
+        placed = tuple(self._placed(contender) for contender in contenders)
+        job = RaceJob(placed, seconds, seed, briefly=self.device.emulated)
+        return list(unpacked(self._result(job, Raced).times_ms).values())
 
-    def answers(self, contender: Contender) -> list[list[NDArray[Any]]]:
-        answered = self._result(AnswersJob(self._placed(contender)), Answered, limit_s=3600)
-        return [list(unpacked(outputs).values()) for outputs in answered.outputs]
+    def load(self, message: bytes) -> tuple[int, bytes]:
+        """A child there that holds a model, by its number, and what it said first."""
+        answer, said = self._exchange(
+            {"do": "load", "path": self._path, "limit_s": _LOAD_LIMIT_S}, message, limit_s=2 * _LOAD_LIMIT_S
+        )
+        return answer["child"], self._said(answer, said)
+
+    def feed(self, child: int, message: bytes) -> bytes:
+        """What a child says to inputs; those that stayed there from an earlier model are not sent again."""
+        digest = hashlib.sha256(message).hexdigest()
+        follows = digest not in self._fed
+        request = {"do": "feed", "child": child, "digest": digest, "follows": follows, "limit_s": _LOAD_LIMIT_S}
+        answer, said = self._exchange(request, message if follows else None, limit_s=2 * _LOAD_LIMIT_S)
+        if answer["kept"]:
+            self._fed.add(digest)
+        return self._said(answer, said)
+
+    def close(self, child: int) -> None:
+        """Ends a child; where the connection is not in step any more, it ends with that."""
+        if self._in_step:
+            self._ask({"do": "close", "child": child})
+
+    def _said(self, answer: dict[str, Any], said: bytes | None) -> bytes:
+        if said is None:
+            raise self._died(answer)
+        return said
+
+    def _about(self, make: Callable[[], runner.Runner]) -> runner.Runner:
+        try:
+            return make()
+        except EdgewardError as error:
+            raise type(error)(f"{self.host}: {error.message}", hint=error.hint) from error
 
     def _placed(self, contender: Contender) -> Contender:
         """The contender with its files there."""
@@ -88,24 +181,23 @@ class RemotePlace:
             self._pushed[digest] = answer["path"]
         return self._pushed[digest]
 
-    def _installed(self) -> str:
-        """The folder there that holds our rooms and the runtimes; pushed where it is not there yet."""
-        archives = runner.archives(self.device)
-        digests = [hashlib.sha256(data).hexdigest() for data in archives]
-        key = hashlib.sha256("".join(digests).encode()).hexdigest()
-        place = self._ask({"do": "has", "key": key})["path"]
-        if place is None:
-            for data in archives:
-                self._put(data)
-            place = self._ask({"do": "unpack", "key": key, "digests": digests}, limit_s=_PUT_LIMIT_S)["path"]
-        return str(place)
+    def _installed(self, parts: Sequence[runner.Part]) -> str:
+        """The folders there that hold our rooms and the runtimes; what is not there yet is pushed."""
+        digests = [part.digest for part in parts]
+        there = {Path(path).name: path for path in self._ask({"do": "has", "digests": digests})["paths"]}
+        for part in parts:
+            if part.digest not in there:
+                self._told(f"sending {part.name} ({len(part.data) / 1e6:.1f} MB)")
+                self._ask({"do": "put", "digest": part.digest}, part.data, limit_s=_PUT_LIMIT_S)
+                answer = self._ask({"do": "unpack", "digest": part.digest}, limit_s=_PUT_LIMIT_S)
+                there[part.digest] = answer["path"]
+        return ":".join(there[digest] for digest in digests)
 
-    def _result(self, job: PlacedJob, wanted: type[_Result], *, limit_s: float) -> _Result:
-        request = {"do": "run", "path": self._runner, "job": msgspec.json.encode(job).decode()}
-        answer = self._ask(request, limit_s=limit_s)
+    def _result(self, job: PlacedJob, wanted: type[_Result]) -> _Result:
+        request = {"do": "run", "path": self._path, "job": msgspec.json.encode(job).decode()}
+        answer = self._ask(request, limit_s=_JOB_LIMIT_S)
         if answer["code"] != 0:
-            complaint = answer["complaint"].strip().splitlines()
-            raise Failed(f"{self.host}: it died there (exit code {answer['code']}) {''.join(complaint[-1:])}".strip())
+            raise self._died(answer)
         result: PlacedResult = msgspec.json.decode(answer["output"], type=PlacedResult)
         if isinstance(result, ErrorTold):
             raise getattr(errors, result.kind)(f"{self.host}: {result.message}", hint=result.hint)
@@ -113,26 +205,72 @@ class RemotePlace:
             raise Failed(f"{self.host} gave another answer than it was asked for")
         return result
 
+    def _died(self, answer: dict[str, Any]) -> Failed:
+        complaint = answer["complaint"].strip().splitlines()
+        return Failed(f"{self.host}: it died there (exit code {answer['code']}) {''.join(complaint[-1:])}".strip())
+
     def _ask(self, request: dict[str, Any], data: bytes | None = None, *, limit_s: float = 60) -> dict[str, Any]:
+        return self._exchange(request, data, limit_s=limit_s)[0]
+
+    def _exchange(
+        self, request: dict[str, Any], data: bytes | None, *, limit_s: float
+    ) -> tuple[dict[str, Any], bytes | None]:
+        """One request, with what follows it, and the answer with what follows that."""
+        self._in_step = False
         self._partner.tell(json.dumps(request).encode())
         if data is not None:
             self._partner.tell(data)
         try:
-            answer: dict[str, Any] = json.loads(self._partner.hear(limit_s=limit_s))
+            said, _, following = self._partner.hear(limit_s=limit_s).partition(b"\n")
+            answer: dict[str, Any] = json.loads(said)
         except Failed as error:
             raise self._lost(error.message) from None
-        except ValueError:
-            raise Unavailable(f"{self.host}: something there writes to the connection before Python does") from None
+        except (ValueError, MemoryError, OverflowError):
+            raise PlaceLost(f"{self.host}: something there writes to the connection before Python does") from None
         if "error" in answer:
-            raise Unavailable(f"{self.host}: {answer['error']}", hint=f"ssh {self.host} df -h /tmp")
-        return answer
+            raise PlaceLost(f"{self.host}: {answer['error']}", hint=_ssh_words(self.host, then=["df", "-h"]))
+        self._in_step = True
+        return answer, following if answer.get("follows") else None
 
-    def _lost(self, message: str) -> Unavailable:
+    def _lost(self, message: str) -> PlaceLost:
         """What the end of the connection means."""
         if "exit code 127" in message:
-            return Unavailable(f"{self.host}: there is no python3", hint="install Python 3.11 or newer there")
+            return PlaceLost(f"{self.host}: there is no python3", hint="install Python 3.11 or newer there")
         reason = message.partition(") ")[2] or message
-        return Unavailable(f"{self.host} cannot be reached: {reason}", hint=f"ssh -v {self.host}")
+        return PlaceLost(f"{self.host} cannot be reached: {reason}", hint=_ssh_words(self.host, "-v"))
+
+
+class RemoteSession:
+    """A Session by messages to a process on a device; a context manager that ends it."""
+
+    def __init__(self, place: RemotePlace, job: jobs.Open) -> None:
+        self._place = place
+        self._child, said = place.load(jobs.encode(job))
+        try:
+            opened = self._about(said, jobs.Opened)
+        except BaseException:
+            place.close(self._child)
+            raise
+        self.inputs = opened.inputs
+        self.outputs = opened.outputs
+        self.arithmetic = opened.arithmetic
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._place.close(self._child)
+
+    def run(self, feeds: Tensors) -> list[NDArray[Any]]:
+        said = self._place.feed(self._child, jobs.encode(jobs.packed(feeds)))
+        return list(unpacked(self._about(said, jobs.Tensors)).values())
+
+    def _about(self, said: bytes, wanted: Any) -> Any:
+        """What the process said. Raises the error that it told, with the host's name."""
+        try:
+            return answer_of(said, wanted)
+        except EdgewardError as error:
+            raise type(error)(f"{self._place.host}: {error.message}", hint=error.hint) from None
 
 
 def is_host(text: str) -> bool:
@@ -142,17 +280,20 @@ def is_host(text: str) -> bool:
 
 def ssh_command(host: str, options: Sequence[str] = ()) -> list[str]:
     """The user's own ssh, running the keeper on `host` (user@host, user@host:port or an alias of its config)."""
+    source = base64.b64encode(zlib.compress(Path(__file__).with_name("keeper.py").read_bytes())).decode()
+    code = f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{source}')))"
+    return [*_SSH, *options, *_destination(host), f"python3 -c {shlex.quote(code)}"]
+
+
+def _ssh_words(host: str, *options: str, then: Sequence[str] = ()) -> str:
+    """What a person types to get there, and to do something there."""
+    *port, _, name = _destination(host)
+    return shlex.join(["ssh", *options, *port, name, *then])
+
+
+def _destination(host: str) -> list[str]:
     match = _HOST.fullmatch(host)
     if match is None:
         raise errors.WrongInput(f"{host!r} names no machine", hint="--target user@host, or user@host:22")
     port = ["-p", match["port"]] if match["port"] else []
-    source = base64.b64encode(zlib.compress(Path(__file__).with_name("keeper.py").read_bytes())).decode()
-    code = f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{source}')))"
-    return [
-        *_SSH,
-        *options,
-        *port,
-        "--",
-        match["host"].replace("[", "").replace("]", ""),
-        f"python3 -c {shlex.quote(code)}",
-    ]
+    return [*port, "--", match["host"].replace("[", "").replace("]", "")]

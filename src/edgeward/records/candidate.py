@@ -7,6 +7,9 @@ from edgeward.records.base import Bytes, Count, Digest, Document, Instant, Posit
 from edgeward.records.model import Dataset, Preprocess
 from edgeward.records.target import Budget
 
+Timing = Literal["measured", "forecast", "meaningless"]
+"""What times and memory are worth: taken on the target; taken elsewhere, a forecast for it; taken under emulation."""
+
 
 class Step(Document):
     """One pass with its options; options are checked by the pass itself."""
@@ -217,3 +220,4 @@ class Report(Record):
     layers: tuple[Layer, ...] = ()
     chosen_layers: tuple[Layer, ...] = ()
     forecast: Forecast | None = None
+    timing: Timing = "measured"

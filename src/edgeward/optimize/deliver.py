@@ -41,7 +41,7 @@ def write(
     task: Task,
     chosen: Candidate,
     report: Report,
-    measurement: Measurement,
+    measurement: Measurement | None,
     place: Place,
 ) -> None:
     """Everything that a run leaves when it found something, into the new folder."""
@@ -70,7 +70,12 @@ def write_report(folder: Path, report: Report) -> None:
 
 
 def _parts(
-    order: Order, task: Task, chosen: Candidate, report: Report, measurement: Measurement, session: runtimes.Session
+    order: Order,
+    task: Task,
+    chosen: Candidate,
+    report: Report,
+    measurement: Measurement | None,
+    session: runtimes.Session,
 ) -> bundle.Parts:
     predictor = Predictor(session, preprocess=chosen.preprocess)
     inputs = _self_test_inputs(task.evaluation)

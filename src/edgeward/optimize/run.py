@@ -19,7 +19,7 @@ from edgeward.measure.limits import violations_of
 from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Place
 from edgeward.measure.statistics import gate_support
-from edgeward.optimize import deliver, trials
+from edgeward.optimize import deliver, timing, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
 from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN
@@ -38,6 +38,7 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
     """
     if order.budget.energy_mj is not None:
         raise Unsupported("--budget: energy cannot be limited here: this machine has no energy meter that we read")
+    timing.check_budget(place.timing, place.facts, order.budget)
     start_s = clock.monotonic_s()
     files.check_output_folder(order.output, overwrite=order.overwrite)
     progress.stage("reading the model and the data", 0.01)
@@ -53,7 +54,8 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
         candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
-        choice = choose([*measured, *failures], _ties(candidates, times, order.seed), gate=_gate(order, gate))
+        choice = choose([*measured, *failures], _ties(candidates, times, place, order.seed), gate=_gate(order, gate))
+        choice = timing.untimed(place.timing, choice, sum(not trial.violations for trial in measured))
         setting = setting_of(candidates[0].contender, before, place)
         report = _report(order, task, place, judge, setting, measured, failures, choice, clock, start_s)
         progress.stage("writing the bundle and the report", 0.95)
@@ -73,7 +75,7 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
 def _measured_threads(task: Task, place: Place, folder: Path, seed: int) -> int:
     """One thread, unless all of the place's are faster beyond the noise."""
     count = place.facts.cpu_count
-    if count == 1:
+    if count == 1 or place.timing == "meaningless":
         return 1
     file = folder / "threads.onnx"
     file.write_bytes(task.model_bytes)
@@ -102,14 +104,16 @@ def _judged(order: Order, candidates: list[Candidate]) -> list[Candidate]:
     ]
 
 
-def _ties(candidates: list[Candidate], times: list[NDArray[np.float64]], seed: int) -> dict[str, bool]:
+def _ties(candidates: list[Candidate], times: list[NDArray[np.float64]], place: Place, seed: int) -> dict[str, bool]:
     """Of each candidate, whether its latency cannot be told from that of the fastest that kept the limits."""
     best = fastest([candidate.trial for candidate in candidates])
     if best is None:
         return {}
-    place = next(i for i, candidate in enumerate(candidates) if candidate.trial.recipe == best.recipe)
+    if place.timing == "meaningless":
+        return dict.fromkeys((candidate.trial.recipe for candidate in candidates), True)
+    first = next(i for i, candidate in enumerate(candidates) if candidate.trial.recipe == best.recipe)
     return {
-        candidate.trial.recipe: bench.compare(times[place], mine, seed=seed).verdict == "tie"
+        candidate.trial.recipe: bench.compare(times[first], mine, seed=seed).verdict == "tie"
         for candidate, mine in zip(candidates, times, strict=True)
     }
 
@@ -132,16 +136,20 @@ def _report(
     start_s: float,
 ) -> Report:
     chosen = choice.chosen and replace(choice.chosen, file=deliver.file_of(choice.chosen))
-    notes = (*task.notes, *_gate_note(order, len(task.evaluation), chosen))
+    notes = (*_timing_notes(order, place), *task.notes, *_gate_note(order, len(task.evaluation), chosen))
     return Report(
         schema_version=1, edgeward_version=__version__, model=order.model.name,
         model_digest=codec.digest_of(task.model_bytes), metric=judge.metric.name, max_drop=order.max_drop,
         budget=order.budget, target=place.facts.name, setting=setting, evaluation=task.evaluation.record("evaluation"),
         calibration=task.calibration.record("calibration"), preprocess=task.preprocess, seed=order.seed,
         baseline=measured[0], chosen=chosen, nearest=choice.nearest, trials=(*measured, *failures),
-        pareto=pareto(measured), reason=choice.reason, notes=notes,
+        pareto=pareto(timing.comparable(place.timing, measured)), reason=choice.reason, notes=notes, timing=place.timing,
         command=order.command, taken_at=clock.now(), took_s=round(clock.monotonic_s() - start_s, 3),
     )  # fmt: skip
+
+
+def _timing_notes(order: Order, place: Place) -> tuple[str, ...]:
+    return timing.notes(place.timing, place.facts, HERE.facts, order.budget, threads=order.threads)
 
 
 def _gate_note(order: Order, count: int, chosen: Trial | None) -> tuple[str, ...]:
@@ -154,8 +162,10 @@ def _gate_note(order: Order, count: int, chosen: Trial | None) -> tuple[str, ...
 
 def _measurement(
     report: Report, winner: Candidate, times: NDArray[np.float64], around: tuple[Conditions, Conditions]
-) -> Measurement:
-    """What the chosen model costs at the place, for the bundle."""
+) -> Measurement | None:
+    """What the chosen model costs on the target, for the bundle; None where it was not measured there."""
+    if report.timing != "measured":
+        return None
     trial = winner.trial
     load_ms, first_ms = trial.load_ms or 0.0, trial.first_ms or 0.0
     return Measurement(

@@ -1,5 +1,6 @@
 """Tries recipes one after the other, and then those that the trials so far make worth trying."""
 
+import math
 from collections import deque
 from typing import NamedTuple, Protocol
 
@@ -82,7 +83,7 @@ class Search:
         if (alike := self._hopeless.get(family(recipe))) is not None:
             return trials.failed(recipe, f"left out, since {alike} does the same work and was stopped")
         try:
-            outcome = trials.made(self._task, self._chains, recipe, judge, self._rig, _HOPELESS * self._fastest_ms())
+            outcome = trials.made(self._task, self._chains, recipe, judge, self._rig, self._slowest_ms())
         except trials.Hopeless as error:
             self._hopeless[family(recipe)] = recipe.name
             return trials.failed(recipe, f"stopped early: {error.message}")
@@ -90,9 +91,12 @@ class Search:
             memory.keep(recipe, outcome)
         return outcome
 
-    def _fastest_ms(self) -> float:
-        """Of what kept the limits; of the model as given, where nothing did."""
-        return min((one.alone_ms for one in self._tried if one.kept), default=self._tried[0].alone_ms)
+    def _slowest_ms(self) -> float:
+        """So many times the fastest that kept the limits, or the model as given where nothing did. What is slow here
+        may be fast on a target that was not measured."""
+        if self._rig.place.timing != "measured":
+            return math.inf
+        return _HOPELESS * min((one.alone_ms for one in self._tried if one.kept), default=self._tried[0].alone_ms)
 
     def _note(self, candidate: Candidate) -> None:
         trial = candidate.trial

@@ -7,11 +7,11 @@ from edgeward.records.candidate import Recipe
 
 CPU = ("x86_64", ("avx2", "avx512_vnni"))
 KNOWN = {recipe.name: recipe for recipe in recipes(*CPU)}
-GIVEN = Tried(Recipe(name=AS_GIVEN, steps=()), 1.0, 0.0, kept=True)
+GIVEN = Tried(Recipe(name=AS_GIVEN, steps=()), "kept", 1.0, 0.0)
 
 
 def tried(name: str, alone_ms: float, drop: float = 0.0, *, kept: bool = True) -> Tried:
-    return Tried(KNOWN[name], alone_ms, drop, kept)
+    return Tried(KNOWN[name], "kept" if kept else "missed", alone_ms, drop)
 
 
 def names(*all_tried: Tried, max_drop: float = 0.01) -> set[str]:
@@ -49,7 +49,7 @@ def test_asking_comes_to_an_end(drop):
     known = [GIVEN, tried("litert-int8-minmax", 0.5, drop, kept=drop < 0.01)]
     for _ in range(10):
         new = follow_ups(known, 0.01)
-        known += [Tried(recipe, 0.5, drop, kept=drop < 0.01) for recipe in new]
+        known += [Tried(recipe, "kept" if drop < 0.01 else "missed", 0.5, drop) for recipe in new]
         if not new:
             break
     assert not follow_ups(known, 0.01)

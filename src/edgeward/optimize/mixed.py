@@ -9,13 +9,13 @@ Rules, but for `plan`, which measures the noise. The search asks for one recipe 
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import onnx
 from msgspec.structs import replace
 
 from edgeward.infer import Predictor, Sample, runtimes
-from edgeward.optimize.propose import family
+from edgeward.optimize.propose import Tried, family
 from edgeward.optimize.sensitivity import SAMPLES, LayerNoise, layer_noise
 from edgeward.optimize.trials import Chains
 from edgeward.records.candidate import Recipe, Step
@@ -28,16 +28,6 @@ _HOPE = 0.5
 """Of the noise that the gate would bear, were the drop in proportion to it: the first guess stays below."""
 _LEAST_SAVING = 0.1
 """Of the mean saving of a layer: what leaving one in float costs at least, since values are converted around it."""
-
-
-class Tried(NamedTuple):
-    """What became of a recipe: "kept" every limit, "missed" the accuracy gate, or "failed" to run, to keep another
-    limit or to be fast enough. `alone_ms` is an inference alone, `quality_drop` from the model as given."""
-
-    recipe: Recipe
-    outcome: Literal["kept", "missed", "failed"]
-    alone_ms: float
-    quality_drop: float
 
 
 class Plan(NamedTuple):

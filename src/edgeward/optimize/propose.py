@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from msgspec.structs import replace
 
@@ -22,13 +22,17 @@ _NOTICEABLE = 0.25
 """A quarter of the drop that is allowed: from there on it is worth looking for better value ranges."""
 
 
+Outcome = Literal["kept", "missed", "failed"]
+
+
 class Tried(NamedTuple):
-    """What is known of a recipe that ran: milliseconds alone, the quality it lost, and whether it kept the limits."""
+    """What became of a recipe: "kept" every limit, "missed" the accuracy gate, or "failed" to run, to keep another
+    limit or to be fast enough. `alone_ms` is an inference alone, `quality_drop` from the model as given."""
 
     recipe: Recipe
+    outcome: Outcome
     alone_ms: float
-    drop: float
-    kept: bool
+    quality_drop: float
 
 
 def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
@@ -58,13 +62,14 @@ def follow_ups(tried: Sequence[Tried], max_drop: float) -> tuple[Recipe, ...]:
     where int8 lost noticeably, and "-refit", the last bias fitted to labels, where that is proved to help.
     """
     known = {one.recipe.name for one in tried}
-    kept = [one for one in tried if one.kept] or tried
+    kept = [one for one in tried if one.outcome == "kept"] or tried
     slowest_ms = _NEAR * min((one.alone_ms for one in kept), default=math.inf)
     found: dict[str, Recipe] = {}
     for one in tried:
-        if one.alone_ms > slowest_ms or one.recipe.name == AS_GIVEN:
+        if one.alone_ms > slowest_ms or one.recipe.name == AS_GIVEN or one.outcome == "failed":
             continue
-        better = () if one.drop <= _NOTICEABLE * max_drop else _recalibrated(one.recipe, thoroughly=not one.kept)
+        missed = one.outcome == "missed"
+        better = _recalibrated(one.recipe, thoroughly=missed) if one.quality_drop > _NOTICEABLE * max_drop else ()
         for recipe in (*better, *_refitted(one.recipe)):
             if recipe.name not in known:
                 found[recipe.name] = recipe

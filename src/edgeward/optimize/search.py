@@ -5,11 +5,13 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from edgeward.kit.clock import Clock
+from edgeward.kit.errors import EdgewardError
 from edgeward.measure.limits import violations_of
-from edgeward.optimize import trials
+from edgeward.optimize import mixed, trials
 from edgeward.optimize.memory import Memory
 from edgeward.optimize.prepare import Order, Task
-from edgeward.optimize.propose import Tried, family, follow_ups, recipes
+from edgeward.optimize.propose import Outcome, Tried, family, follow_ups, recipes
+from edgeward.optimize.sensitivity import SAMPLES
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Recipe, Trial
 
@@ -45,6 +47,8 @@ class Search:
         self._tried = list[Tried]()
         self._hopeless = dict[tuple[str, ...], str]()
         self._seen = set[str]()
+        self._plan: mixed.Plan | None = None
+        self._is_planned = False
         self._shown = _BEGINS
 
     def run(self) -> Found:
@@ -72,11 +76,25 @@ class Search:
         return found
 
     def _next(self) -> list[Recipe]:
-        return [new for new in follow_ups(self._tried, self._order.max_drop) if new.name not in self._seen]
+        """What the trials so far ask for: other calibrations and fitted biases first, then mixed precision."""
+        new = [new for new in follow_ups(self._tried, self._order.max_drop) if new.name not in self._seen]
+        if new or self._time_is_over():
+            return new
+        if not self._is_planned:
+            self._is_planned, self._plan = True, self._mixed_plan()
+        recipe = self._plan and mixed.next_recipe(self._plan, self._tried)
+        return [] if recipe is None or recipe.name in self._seen else [recipe]
+
+    def _mixed_plan(self) -> mixed.Plan | None:
+        calibration = self._task.calibration
+        samples = [calibration[index] for index in range(min(len(calibration), SAMPLES))]
+        try:
+            return mixed.plan(self._chains, samples, self._tried, self._order.max_drop, lambda _: {})
+        except EdgewardError:
+            return None
 
     def _outcome(self, recipe: Recipe, memory: Memory, judge: Judge) -> Candidate | Trial | None:
-        limit_s = self._order.time_limit_s
-        if limit_s is not None and self._clock.monotonic_s() - self._start_s > limit_s * (1 - RACE_SHARE):
+        if self._time_is_over():
             return trials.failed(recipe, "left out: the time limit came first")
         if (known := memory.recall(recipe)) is not None:
             return known
@@ -86,6 +104,10 @@ class Search:
             outcome = trials.made(self._task, self._chains, recipe, judge, self._rig, self._slowest_ms())
         except trials.Hopeless as error:
             self._hopeless[family(recipe)] = recipe.name
+            self._tried.append(Tried(recipe, "failed", math.inf, 0.0))
+            return trials.failed(recipe, f"stopped early: {error.message}")
+        except trials.Wrong as error:
+            self._tried.append(Tried(recipe, "missed", error.alone_ms, error.quality_drop))
             return trials.failed(recipe, f"stopped early: {error.message}")
         if isinstance(outcome, Candidate):
             memory.keep(recipe, outcome)
@@ -100,14 +122,11 @@ class Search:
 
     def _note(self, candidate: Candidate) -> None:
         trial = candidate.trial
-        self._tried.append(
-            Tried(
-                Recipe(name=trial.recipe, steps=trial.steps, runtime=trial.runtime),
-                candidate.alone_ms,
-                trial.quality_drop or 0.0,
-                not violations_of(trial, self._order.budget, self._order.max_drop),
-            )
-        )
+        recipe = Recipe(name=trial.recipe, steps=trial.steps, runtime=trial.runtime)
+        violations = violations_of(trial, self._order.budget, self._order.max_drop)
+        limits = {violation.limit for violation in violations}
+        outcome: Outcome = "kept" if not limits else "missed" if limits == {"quality_drop"} else "failed"
+        self._tried.append(Tried(recipe, outcome, candidate.alone_ms, trial.quality_drop or 0.0))
 
     def _show(self, recipe: Recipe, left: int) -> None:
         count = len(self._seen)

@@ -28,6 +28,8 @@ from edgeward.records.candidate import Recipe, Step, Trial
 from edgeward.records.model import Preprocess
 
 _FEED_SAMPLES = 8
+_FEW_SHARE = 10
+_LEAST_FEW = 200
 _QUANTISER_COPIES = 4
 """ONNX Runtime's quantiser keeps about so many copies of a model in the folder for temporary files."""
 
@@ -59,6 +61,7 @@ class Judge(NamedTuple):
     reference: NDArray[Any]
     targets: NDArray[Any]
     seed: int
+    max_drop: float
 
 
 class Chains:
@@ -103,7 +106,7 @@ def as_given(task: Task, order: Order, rig: Rig) -> tuple[Candidate, Judge]:
         found = answers(predictor, task.evaluation, metric=order.metric)
     metric = chosen_metric(order.metric, found, str(order.data))
     targets = found.outputs if found.targets is None or metric.kind == "reference" else found.targets
-    judge = Judge(metric, found.outputs, targets, order.seed)
+    judge = Judge(metric, found.outputs, targets, order.seed, order.max_drop)
     candidate = _measured(task, recipe, passes.Passed(task.model, task.preprocess), judge, rig, math.inf)
     return candidate, judge
 
@@ -112,18 +115,26 @@ class Hopeless(Failed):
     """The candidate takes too long to be chosen, whatever its answers are."""
 
 
+class Wrong(Failed):
+    """A part of the samples is enough to tell that the candidate loses far more than it may."""
+
+    def __init__(self, message: str, alone_ms: float, quality_drop: float) -> None:
+        super().__init__(message)
+        self.alone_ms, self.quality_drop = alone_ms, quality_drop
+
+
 def made(
     task: Task, chains: Chains, recipe: Recipe, judge: Judge, rig: Rig, slowest_ms: float
 ) -> Candidate | Trial | None:
     """What the recipe makes of the task's model; a trial with its failure where that does not run; None where a
-    pass has nothing to do on this model. Raises Hopeless where one inference takes longer than `slowest_ms`, and
-    PlaceLost."""
+    pass has nothing to do on this model. Raises Hopeless where one inference takes longer than `slowest_ms`, Wrong
+    where it loses far too much, and PlaceLost."""
     try:
         rig.place.version(recipe.runtime)
         return _measured(task, recipe, chains.passed(recipe.steps), judge, rig, slowest_ms)
     except passes.DoesNotApply:
         return None
-    except (Hopeless, PlaceLost):
+    except (Hopeless, Wrong, PlaceLost):
         raise
     except EdgewardError as error:
         return failed(recipe, f"{error.message} ({error.hint})" if error.hint else error.message)
@@ -169,6 +180,8 @@ def _measured(
         cost = rig.place.measure_alone(contender)
         if cost.steady_ms > slowest_ms:
             raise Hopeless(f"{cost.steady_ms:.3g} ms an inference, over {slowest_ms:.3g} ms")
+        if not is_given:
+            _check_few(predictor, task.evaluation, judge, cost.steady_ms)
         asked = judge.metric.name
         outputs = judge.reference if is_given else answers(predictor, task.evaluation, metric=asked).outputs
     lost = drop(judge.metric, judge.reference, outputs, judge.targets, seed=judge.seed)
@@ -187,6 +200,19 @@ def _measured(
         ),
     )  # fmt: skip
     return Candidate(trial, exported.data, passed.preprocess, contender, outputs, cost.steady_ms)
+
+
+def _check_few(predictor: Predictor, data: LoadedSet, judge: Judge, alone_ms: float) -> None:
+    """Raises Wrong where a tenth of many samples proves that the drop is beyond twice the gate."""
+    count = len(data) // _FEW_SHARE
+    if judge.metric.parts is None or count < _LEAST_FEW:
+        return
+    few = np.sort(np.random.default_rng(judge.seed).permutation(len(data))[:count])
+    outputs = answers(predictor, data.part(few), metric=judge.metric.name).outputs
+    lost = drop(judge.metric, judge.reference[few], outputs, judge.targets[few], seed=judge.seed)
+    if lost.interval[0] > 2 * judge.max_drop:
+        told = f"{judge.metric.name} is worse by {lost.interval[0]:.3g} or more on {count} of the samples"
+        raise Wrong(told, alone_ms, lost.value)
 
 
 def _precision(stored: str, computed: str | None) -> str:

@@ -144,7 +144,8 @@ def _report(
         calibration=task.calibration.record("calibration"), preprocess=task.preprocess, seed=order.seed,
         baseline=measured[0], chosen=chosen, nearest=choice.nearest, trials=(*measured, *failures),
         pareto=pareto(timing.comparable(place.timing, measured)), reason=choice.reason, notes=notes,
-        timing=place.timing, command=order.command, taken_at=clock.now(), took_s=round(clock.monotonic_s() - start_s, 3),
+        timing=place.timing, command=order.command, taken_at=clock.now(),
+        took_s=round(clock.monotonic_s() - start_s, 3),
     )  # fmt: skip
 
 

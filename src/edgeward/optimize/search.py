@@ -113,12 +113,18 @@ class Search:
             memory.keep(recipe, outcome)
         return outcome
 
+    def _time_is_over(self) -> bool:
+        limit_s = self._order.time_limit_s
+        return limit_s is not None and self._clock.monotonic_s() - self._start_s > limit_s * (1 - RACE_SHARE)
+
     def _slowest_ms(self) -> float:
         """So many times the fastest that kept the limits, or the model as given where nothing did. What is slow here
         may be fast on a target that was not measured."""
         if self._rig.place.timing != "measured":
             return math.inf
-        return _HOPELESS * min((one.alone_ms for one in self._tried if one.kept), default=self._tried[0].alone_ms)
+        return _HOPELESS * min(
+            (one.alone_ms for one in self._tried if one.outcome == "kept"), default=self._tried[0].alone_ms
+        )
 
     def _note(self, candidate: Candidate) -> None:
         trial = candidate.trial

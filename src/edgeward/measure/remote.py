@@ -254,6 +254,7 @@ class RemoteSession:
         self.inputs = opened.inputs
         self.outputs = opened.outputs
         self.arithmetic = opened.arithmetic
+        self.placement = opened.placement
 
     def __enter__(self) -> Self:
         return self

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @click.option("--metric", help="top1, f1, auc, mse, r2, map, miou, cosine, ...; else what the data ask for.")
 @click.option("--max-drop", type=float, default=0.01, show_default=True, help="The most quality that may be lost.")
 @click.option("--budget", default="", metavar="LIMITS", help='Such as "p95<8ms,size<1MB,peak-memory<64MB".')
-@click.option("--target", default="", metavar="NAME|FILE|HOST", help="Where it must run; only this machine, yet.")
+@click.option(
+    "--target", default="", metavar="HOST|FILE", help="user@host: measured there, by ssh. FILE: a saved profile."
+)
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of an inference; else measured.")
 @click.option("--time-limit", metavar="TIME", help="Such as 90s or 10m; what is not tried by then is left out.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
@@ -53,7 +55,7 @@ def command(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Make a model fit this machine, under an accuracy gate.
+    """Make a model fit this machine or another, under an accuracy gate.
 
     MODEL is .onnx, .tflite or a PyTorch exported program (.pt2). Tries float and int8 candidates in every runtime
     that is installed, times each of them in turn with the model as it is, and keeps the fastest that loses no more
@@ -61,10 +63,17 @@ def command(
     DIR/report.json and DIR/report.html. Exit code 3 when nothing keeps the limits. Stopped, it goes on where it was
     when it is called again.
 
+    --target user@host[:port] runs every candidate on that device, over your own ssh; it needs Python 3.11 and nothing
+    else, and keeps a copy of the runtimes in ~/.cache/edgeward/runner. --target FILE takes a profile that
+    `edgeward probe --save` wrote: what that device could run is measured on this machine, so latency and memory are
+    forecasts.
+
     \b
     edgeward optimize model.onnx --data evaluation/ --calibration calibration/ -o out
+    edgeward optimize model.onnx --data evaluation/ --target pi@raspberrypi -o out
     """
-    from edgeward.kit import codec
+    from edgeward.cli.targets import place_of
+    from edgeward.kit import codec, files
     from edgeward.kit.clock import SystemClock
     from edgeward.measure.labels import read_class_names
     from edgeward.measure.limits import parse_budget
@@ -74,7 +83,6 @@ def command(
     from edgeward.optimize.run import optimize
     from edgeward.records.model import PreprocessFile
 
-    _check_target(target)
     if metric is not None:
         metric_named(metric)
     order = Order(
@@ -85,8 +93,12 @@ def command(
         shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
         command=shlex.join(["edgeward", *sys.argv[1:]]), memory=None if no_cache else cache_folder(),
     )  # fmt: skip
-    with console.progress() as progress:
-        report = optimize(order, SystemClock(), progress)
+    files.check_output_folder(output, overwrite=overwrite)
+    with (
+        console.progress() as progress,
+        place_of(target, lambda text: progress.stage(text, 0.0)) as place,
+    ):
+        report = optimize(order, SystemClock(), progress, place)
     sign_with_own_key(order.output / "bundle")
     if as_json:
         console.print_json(report)
@@ -107,24 +119,6 @@ def sign_with_own_key(folder: Path) -> None:
         return
     if created:
         console.note(f"made a key to sign with: {bundle.default_key_path()} ({key.fingerprint[:19]}…)")
-
-
-def _check_target(target: str) -> None:
-    from edgeward.kit.errors import Unsupported
-    from edgeward.measure.machine import target_name
-
-    if target in ("", "local", "localhost", target_name()):
-        return
-    if Path(target).is_file():
-        from edgeward.kit import codec
-        from edgeward.records.target import Target
-
-        if codec.from_toml(Path(target), Target).name == target_name():
-            return
-    raise Unsupported(
-        f"--target {target}: candidates are measured on this machine only, yet; this is {target_name()}",
-        hint="run edgeward optimize on the target itself",
-    )
 
 
 def _seconds(text: str | None) -> float | None:
@@ -164,6 +158,7 @@ def _unmeasured(report: "Report") -> dict[str, list[str]]:
 
 def _show(report: "Report", order: "Order") -> None:
     from edgeward.optimize.report import summary_lines
+    from edgeward.optimize.words import timed
 
     rows = [
         (
@@ -178,7 +173,7 @@ def _show(report: "Report", order: "Order") -> None:
         for trial in report.trials
         if trial.failure is None
     ]
-    columns = ("recipe", report.metric, "drop", "p50", "speed", "size", "limits")
+    columns = ("recipe", report.metric, "drop", timed(report, "p50"), timed(report, "speed"), "size", "limits")
     console.table(f"{report.model} on {report.target}", columns, rows, right=(1, 2, 3, 4, 5))
     for reason, recipes in _unmeasured(report).items():
         console.say(f"{', '.join(recipes)}: {reason}")

@@ -88,15 +88,18 @@ def _figures(report: Report, shown: Trial) -> tuple[_Tile, ...]:
     given = report.baseline
     loss = f"{words.drop_word(report)} {words.drop(report, shown.quality_drop)}, gate {words.gate(report)}"
     return (
-        _Tile("Latency, median", _p50(given), _p50(shown), f"{shown.speedup_p50 or 1:.2f}× as fast"),
+        _Tile(
+            words.timed(report, "Latency, median"), _p50(given), _p50(shown),
+            f"{shown.speedup_p50 or 1:.2f}× as fast",
+        ),
         _Tile(f"Quality, {report.metric}", _score(report, given), _score(report, shown), loss),
         _Tile(
             "File size", words.size(given.size_bytes), words.size(shown.size_bytes),
             _share(given.size_bytes, shown.size_bytes),
         ),
         _Tile(
-            "Peak memory", words.size(given.peak_memory_bytes), words.size(shown.peak_memory_bytes),
-            _share(given.peak_memory_bytes, shown.peak_memory_bytes),
+            words.timed(report, "Peak memory"), words.size(given.peak_memory_bytes),
+            words.size(shown.peak_memory_bytes), _share(given.peak_memory_bytes, shown.peak_memory_bytes),
         ),
     )  # fmt: skip
 
@@ -140,7 +143,8 @@ def _tradeoff(report: Report) -> str:
     )
     legend = "".join(f'<li><i class="{mark}"></i>{said}</li>' for mark, said, there in entries if there)
     return (
-        "<section><h2>Speed against quality</h2><p>The area of a dot is the size of the file. Lines to the right "
+        f"<section><h2>{words.timed(report, 'Speed against quality')}</h2><p>"
+        "The area of a dot is the size of the file. Lines to the right "
         "reach the 95th percentile of latency, upright lines are the 95 % interval of quality. Numbers are those of "
         f"the table.</p>{_figure(wide, plots.tradeoff(report, _NARROW))}"
         f'<ul class="legend">{legend}</ul></section>'
@@ -152,7 +156,8 @@ def _latencies(report: Report) -> str:
     if not wide:
         return ""
     return (
-        "<section><h2>How long each inference took</h2><p>A hill is high where runs were many; its three ticks are "
+        f"<section><h2>{words.timed(report, 'How long each inference took')}</h2><p>"
+        "A hill is high where runs were many; its three ticks are "
         "the median, the 95th and the 99th percentile. Each hill is drawn to its own height, from 100 percentiles."
         f"</p>{_figure(wide, rows.latencies(report, _NARROW))}</section>"
     )
@@ -174,11 +179,11 @@ def _table(report: Report) -> str:
         ("Recipe", "precision · runtime", "left"),
         ("Outcome", "", "left"),
         (report.metric, f"{words.drop_word(report)} [95 %]", ""),
-        ("p50", "p95 · p99", ""),
-        ("Speed", "[95 %]", ""),
+        (words.timed(report, "p50"), "p95 · p99", ""),
+        (words.timed(report, "Speed"), "[95 %]", ""),
         ("Size", "", ""),
-        ("Load", "first run", ""),
-        ("Memory", "peak", ""),
+        (words.timed(report, "Load"), "first run", ""),
+        (words.timed(report, "Memory"), "peak", ""),
     )
     head = "".join(
         f'<th scope="col" class="{place}">{escape(name)}<small>{escape(under)}</small></th>'

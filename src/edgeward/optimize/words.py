@@ -36,7 +36,7 @@ def verdict(report: Report) -> str:
         return _nothing_kept(report)
     if chosen.recipe == report.baseline.recipe:
         return f"{report.reason[:1].upper()}{report.reason[1:]}."
-    return f"{chosen.recipe} is {_faster(chosen)}{_smaller(report, chosen)}{_answers(report, chosen)}."
+    return f"{chosen.recipe} is {_faster(report, chosen)}{_smaller(report, chosen)}{_answers(report, chosen)}."
 
 
 def _nothing_kept(report: Report) -> str:
@@ -47,19 +47,23 @@ def _nothing_kept(report: Report) -> str:
     return f"Nothing kept the limits; nearest: {nearest.recipe}, {told or 'not measured'}."
 
 
-def _faster(trial: Trial) -> str:
+def _faster(report: Report, trial: Trial) -> str:
+    if report.timing == "meaningless":
+        return "the one to take (times under emulation mean nothing)"
+    where = "here" if report.timing == "measured" else f"on {report.setting.device_id}, a forecast for {report.target}"
     if trial.speedup_p50 is None:
-        return "the one to take here"
+        return f"the one to take {where}"
     interval = f" (95 % interval {ratio_interval(trial)})" if trial.speedup_ci else ""
     if trial.speedup_ci and verdict_of(*trial.speedup_ci) == "tie":
-        return f"as fast as your model here, within the noise: {trial.speedup_p50:.2f}×{interval}"
-    return f"{trial.speedup_p50:.2f}× as fast as your model here{interval}"
+        return f"as fast as your model {where}, within the noise: {trial.speedup_p50:.2f}×{interval}"
+    return f"{trial.speedup_p50:.2f}× as fast as your model {where}{interval}"
 
 
 def _smaller(report: Report, trial: Trial) -> str:
     if not trial.size_bytes or not report.baseline.size_bytes:
         return ""
-    return f", {share(trial.size_bytes, report.baseline.size_bytes)} of its size"
+    whose = "your model's" if report.timing == "meaningless" else "its"
+    return f", {share(trial.size_bytes, report.baseline.size_bytes)} of {whose} size"
 
 
 def _answers(report: Report, trial: Trial) -> str:
@@ -81,6 +85,12 @@ def _how_well(report: Report, trial: Trial) -> str:
         return "almost as well"
     samples = report.evaluation.sample_count
     return f"as well as {samples} samples can tell" if high > max(report.max_drop, 0.0) else "as well"
+
+
+def timed(report: Report, figure: str) -> str:
+    """The name of a figure that hangs on the machine, with what it is worth where that was not the target itself."""
+    word = {"measured": "", "forecast": "forecast", "meaningless": "emulated"}[report.timing]
+    return f"{figure} ({word})" if word else figure
 
 
 def is_error(report: Report) -> bool:

@@ -75,6 +75,18 @@ class LiteRtSession:
             except (RuntimeError, ValueError) as error:
                 raise Failed(f"inference failed in LiteRT: {_sentence(error)}") from error
 
+    def invoke(self) -> None:
+        """One inference of what was fed last; nothing is copied in or out."""
+        with self._lock:
+            self._interpreter._interpreter.Invoke()
+
+    @property
+    def operators(self) -> tuple[str, ...]:
+        """The file's operators, in order; not what a delegate put in their place."""
+        return tuple(
+            str(node["op_name"]) for node in self._interpreter._get_ops_details() if node["op_name"] != "DELEGATE"
+        )
+
     def _check(self, feeds: Tensors) -> None:
         """Raises WrongInput for what does not fit; makes room for another shape."""
         for name in self._slots:

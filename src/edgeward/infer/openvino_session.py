@@ -145,6 +145,11 @@ class OpenVinoSession:
         return self._ready[shapes]
 
 
+def specs_of(model: Any) -> tuple[TensorSpec, ...]:
+    """The inputs of a model that was read."""
+    return tuple(_spec(port) for port in model.inputs)
+
+
 def _spec(port: Any) -> TensorSpec:
     kind = port.element_type.get_type_name()
     if kind not in _DTYPES:

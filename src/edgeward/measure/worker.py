@@ -124,7 +124,7 @@ def _feeds(contender: Contender) -> list[Feeds]:
 def main() -> None:
     """One job in, its answers out; a fault of ours comes back as a sentence."""
     _limit_memory()
-    with _own_output() as output:
+    with own_output() as output:
         messages = iter(lambda: receive(sys.stdin.buffer), None)
         try:
             for answer in _answers(decode(next(messages), Job), messages):
@@ -156,7 +156,7 @@ def _limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (free, resource.getrlimit(resource.RLIMIT_DATA)[1]))
 
 
-def _own_output() -> BinaryIO:
+def own_output() -> BinaryIO:
     """Standard output, for us alone: what a runtime's libraries print there goes nowhere."""
     output = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_WRONLY)

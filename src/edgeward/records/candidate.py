@@ -145,7 +145,8 @@ class Layer(Record):
 
     `share` is of the time of all layers. `placement` is where it ran: provider, kernel, precision. `forecast_gain` is
     its time in float over its time in int8, from a micro-benchmark at its own shape; above 1, int8 is forecast to be
-    faster. `sqnr_db` is the signal-to-noise ratio that int8 leaves at its output. None is not measured.
+    faster; `forecast_gains` by runtime. `sqnr_db` is the signal-to-noise ratio that int8 leaves at its output. None is
+    not measured.
     """
 
     name: str
@@ -156,28 +157,32 @@ class Layer(Record):
     placement: str = ""
     forecast_gain: float | None = None
     why: str = ""
+    forecast_gains: Mapping[str, float] = {}
 
 
 class RuntimeForecast(Record):
     """What int8 was forecast to gain in one runtime, before the search; then what it did.
 
-    `gain` is the float model's time over the int8 model's, both in this runtime. `recipe` is the candidate that
-    matches, `measured` its p50 against that of its own runtime's float candidate.
+    `gain` is the float model's time over the int8 model's, both in this runtime; `speedup` is the time of the model as
+    given, in the baseline's runtime, over the int8 model's in this one. `measured_gain` and `measured_speedup` are the
+    same of the candidate `recipe`, of medians of one interleaved run. None is not forecast, or not measured.
     """
 
     runtime: str
     gain: float | None
-    layer_count: Count = 0
+    speedup: float | None = None
     why: str = ""
     recipe: str = ""
-    measured: float | None = None
+    measured_gain: float | None = None
+    measured_speedup: float | None = None
 
 
 class Forecast(Record):
     """What int8 will gain here, told before the work: from CPU features and each layer's shape, run in float and int8.
 
-    `layers` are the model's own in the order of the graph, forecast for `runtimes[0]`. `covered` is the share of the
-    multiplications that the micro-benchmark ran; the rest is forecast from it.
+    `runtimes` are the fastest forecast first. `layers` are the model's own in the order of the graph; their
+    `forecast_gain` is for `runtimes[0]`. `covered` is the share of the work that the micro-benchmark ran; the rest is
+    taken to gain as much.
     """
 
     cpu: str

@@ -4,10 +4,11 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from edgeward.infer.node_times import NodeTime, Profile
 from edgeward.infer.tensors import Tensors
 from edgeward.records.model import TensorSpec
 
-__all__ = ["Runtime", "Session", "Tensors"]
+__all__ = ["NodeTime", "Profile", "Runtime", "Session", "Tensors"]
 
 
 class Session(Protocol):
@@ -31,7 +32,10 @@ class Session(Protocol):
 
 
 class Runtime(Protocol):
-    """An engine that runs models of some formats."""
+    """An engine that runs models of some formats.
+
+    One that can time each node has `profile(model, threads=…)`, which gives a Profile; it raises what `load` raises.
+    """
 
     @property
     def formats(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """LiteRT on the CPU with XNNPACK, which is kept from AMX: its tiles are 64 channels wide, small models are not."""
 
-from edgeward.infer import litert_session
-from edgeward.infer.runtimes.base import Runtime, Session
+from edgeward.infer import litert_profile, litert_session
+from edgeward.infer.runtimes.base import Profile, Runtime, Session
 
 
 class LiteRt:
@@ -15,6 +15,9 @@ class LiteRt:
 
     def load(self, model: bytes, *, threads: int) -> Session:
         return litert_session.load(model, threads=threads, tiles=False)
+
+    def profile(self, model: bytes, *, threads: int) -> Profile:
+        return litert_profile.profile(model, threads=threads, tiles=False)
 
     def smoke_model(self) -> bytes:
         return litert_session.smoke_model()

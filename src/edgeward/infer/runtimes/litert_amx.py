@@ -1,7 +1,7 @@
 """LiteRT on the CPU with XNNPACK and AMX, for models wide enough to fill its tiles: 64 channels."""
 
-from edgeward.infer import litert_session
-from edgeward.infer.runtimes.base import Runtime, Session
+from edgeward.infer import litert_profile, litert_session
+from edgeward.infer.runtimes.base import Profile, Runtime, Session
 from edgeward.kit.errors import Unsupported
 
 
@@ -18,6 +18,9 @@ class LiteRtAmx:
         if not litert_session.cpu_has_tiles():
             raise Unsupported("this CPU has no AMX; use the runtime litert")
         return litert_session.load(model, threads=threads, tiles=True)
+
+    def profile(self, model: bytes, *, threads: int) -> Profile:
+        return litert_profile.profile(model, threads=threads, tiles=True)
 
     def smoke_model(self) -> bytes:
         return litert_session.smoke_model()

@@ -2,8 +2,8 @@
 
 import onnxruntime as ort
 
-from edgeward.infer import onnxruntime_arithmetic, onnxruntime_session
-from edgeward.infer.runtimes.base import Runtime, Session
+from edgeward.infer import onnxruntime_arithmetic, onnxruntime_profile, onnxruntime_session
+from edgeward.infer.runtimes.base import Profile, Runtime, Session
 
 
 class OnnxRuntime:
@@ -18,6 +18,9 @@ class OnnxRuntime:
     def load(self, model: bytes, *, threads: int) -> Session:
         options = onnxruntime_session.options_for(threads)
         return onnxruntime_session.OrtSession(onnxruntime_session.opened(model, options, [onnxruntime_session.CPU]))
+
+    def profile(self, model: bytes, *, threads: int) -> Profile:
+        return onnxruntime_profile.profile(model, threads=threads)
 
     def arithmetic_of(self, model: bytes) -> str | None:
         return onnxruntime_arithmetic.arithmetic_of(model)

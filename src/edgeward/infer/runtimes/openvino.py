@@ -1,7 +1,7 @@
 """OpenVINO on the CPU with float32 as float32; by itself it would compute in bfloat16 and say nothing."""
 
-from edgeward.infer import openvino_session
-from edgeward.infer.runtimes.base import Runtime, Session
+from edgeward.infer import openvino_profile, openvino_session
+from edgeward.infer.runtimes.base import Profile, Runtime, Session
 
 
 class OpenVino:
@@ -15,6 +15,9 @@ class OpenVino:
 
     def load(self, model: bytes, *, threads: int) -> Session:
         return openvino_session.load(model, threads=threads, precision="f32")
+
+    def profile(self, model: bytes, *, threads: int) -> Profile:
+        return openvino_profile.profile(model, threads=threads, precision="f32")
 
     def smoke_model(self) -> bytes:
         return openvino_session.smoke_model()

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU, where what is float is computed in bfloat16: faster, to three decimal digits."""
 
-from edgeward.infer import openvino_session
-from edgeward.infer.runtimes.base import Runtime, Session
+from edgeward.infer import openvino_profile, openvino_session
+from edgeward.infer.runtimes.base import Profile, Runtime, Session
 
 
 class OpenVinoBf16:
@@ -15,6 +15,9 @@ class OpenVinoBf16:
 
     def load(self, model: bytes, *, threads: int) -> Session:
         return openvino_session.load(model, threads=threads, precision="bf16")
+
+    def profile(self, model: bytes, *, threads: int) -> Profile:
+        return openvino_profile.profile(model, threads=threads, precision="bf16")
 
     def smoke_model(self) -> bytes:
         return openvino_session.smoke_model()

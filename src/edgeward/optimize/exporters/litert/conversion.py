@@ -141,6 +141,9 @@ class Conversion:
             value = value._replace(quantisation=quantisation)
         elif value.dtype == "uint8" and value.quantisation is None:
             value = self._raw_bytes(value, quantisation)
+        elif value.dtype == "int8" and value.quantisation is None:
+            self.flat.state_quantisation(value.tensor, quantisation)
+            value = value._replace(quantisation=quantisation)
         elif value.quantisation != quantisation:
             raise Unsupported("LiteRT: a value is quantised with one scale and dequantised with another")
         self.tell(node.output[0], value)
@@ -183,6 +186,8 @@ class Conversion:
         return value.tensor
 
     def _output(self, name: str) -> int:
-        value = self.values.floating(self.value(name))
+        value = self.value(name)
+        if self.graph.dtypes[name] != "int8":
+            value = self.values.floating(value)
         value = self.values.ordered(value, plain(len(value.shape)))
         return self.values.index(value)

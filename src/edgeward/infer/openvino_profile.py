@@ -1,0 +1,89 @@
+"""OpenVINO's own account of where the time went, node by node (PERF_COUNT)."""
+
+import io
+from functools import cache
+from typing import Any
+
+import openvino as ov
+from openvino import properties
+from openvino.properties import hint
+
+from edgeward.infer.node_times import NodeTime, undisturbed
+from edgeward.infer.openvino_session import specs_of
+from edgeward.infer.tensors import Tensors
+from edgeward.kit.errors import Unsupported, WrongInput
+
+_LAYOUT = frozenset({"Reorder", "Transpose"})
+_RUNS = 4
+"""Only the last of so many runs is read: reading takes long enough for the caches to grow cold."""
+_HALF_TICK_MS = 0.0005
+"""Its times are whole microseconds, rounded down."""
+
+
+class OpenVinoProfile:
+    """A model compiled for the shapes it is fed first, that keeps an account of each node."""
+
+    def __init__(self, model: Any, threads: int, precision: str) -> None:
+        self._model = model
+        self._settings = {
+            hint.inference_precision(): precision,
+            hint.performance_mode(): hint.PerformanceMode.LATENCY,
+            hint.enable_cpu_pinning(): False,
+            properties.inference_num_threads(): threads,
+            properties.num_streams(): 1,
+            properties.enable_profiling(): True,
+        }
+        self._request: Any = None
+        self._infer: Any = None
+        self._taken: dict[int, list[float]] = {}
+        self._told: dict[int, Any] = {}
+        self.inputs = specs_of(model)
+
+    def run(self, feeds: Tensors) -> None:
+        if self._request is None:
+            self._model.reshape({index: feeds[spec.name].shape for index, spec in enumerate(self.inputs)})
+            try:
+                compiled = _core().compile_model(self._model, "CPU", self._settings)
+            except RuntimeError as error:
+                raise Unsupported(f"OpenVINO cannot run this model: {str(error)[:200]}") from error
+            self._request = compiled.create_infer_request()
+            plain: Any = super(ov.InferRequest, self._request)  # as in OpenVinoSession: without copies of results
+            self._infer = plain.infer
+            self._request.infer([feeds[spec.name] for spec in self.inputs])
+        for _ in range(_RUNS):
+            self._infer({}, True, True)
+        for place, node in enumerate(self._request.get_profiling_info()):
+            if "EXECUTED" in str(node.status):
+                self._taken.setdefault(place, []).append(node.real_time.total_seconds() * 1000)
+                self._told[place] = node
+
+    def node_times(self) -> tuple[NodeTime, ...]:
+        return tuple(
+            NodeTime(
+                name=str(node.node_name), kernel=str(node.node_type), placement=f"CPU {_kernel(str(node.exec_type))}",
+                time_ms=undisturbed(self._taken[place]) + _HALF_TICK_MS, is_conversion=str(node.node_type) in _LAYOUT,
+            )
+            for place, node in self._told.items()
+        )  # fmt: skip
+
+
+@cache
+def _core() -> Any:
+    """One for the process: each loads OpenVINO's plug-ins anew."""
+    return ov.Core()
+
+
+def _kernel(exec_type: str) -> str:
+    """ "jit_avx512_I8" → "int8, jit_avx512": the precision in our words, then the kernel's own name."""
+    kernel, _, kind = exec_type.rpartition("_")
+    kinds = {"I8": "int8", "U8": "int8", "FP32": "float32", "F32": "float32", "BF16": "bfloat16", "FP16": "float16"}
+    return f"{kinds.get(kind.upper(), kind)}, {kernel}" if kernel else exec_type
+
+
+def profile(model: bytes, *, threads: int, precision: str) -> OpenVinoProfile:
+    """A profile in the float precision "f32" or "bf16". Raises WrongInput for bytes that are no ONNX model."""
+    try:
+        read = _core().read_model(io.BytesIO(model))
+    except RuntimeError as error:
+        raise WrongInput(f"this is no valid ONNX model: {str(error)[:200]}") from error
+    return OpenVinoProfile(read, threads, precision)

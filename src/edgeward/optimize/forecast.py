@@ -1,0 +1,213 @@
+"""CPU features and a micro-benchmark at the model's own layer shapes → what int8 will gain here, layer by layer.
+
+int8 is a hypothesis: it is told before the work, and the report sets it against what was measured.
+"""
+
+import math
+from collections.abc import Collection, Sequence
+from time import perf_counter
+
+import onnx
+from msgspec.structs import replace
+
+from edgeward.measure.machine import arch, cpu, cpu_features
+from edgeward.optimize import passes
+from edgeward.optimize.layer_times import Cost, LayerTimes, measure_layers, work_s
+from edgeward.optimize.layers import HEAVY, LayerShape, layer_shapes
+from edgeward.records.candidate import Forecast, Layer, RuntimeForecast, Step, Trial
+
+_BASELINE = "onnxruntime"
+_DOT_PRODUCT = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
+_TINY_MS = 0.003
+_CLEAR = 1.1
+"""A gain nearer to 1 than this is called none."""
+_FEW_CHANNELS = 4
+_MACS_PER_WEIGHT_READ_ONCE = 4
+_SMALLEST_MEMORY_BOUND_BYTES = 1 << 20
+
+
+def forecast(model: onnx.ModelProto, *, threads: int) -> Forecast:
+    """What int8 will gain for this float model on this machine. Takes about three seconds for a small model.
+
+    Where the model has no layer whose shape is known, the forecast says so and is empty.
+    """
+    start_s = perf_counter()
+    features = cpu_features()
+    context = passes.Context([], "tensor", (), 0, None)
+    simple = passes.load("simplify").apply(model, Step(use="simplify"), context).model
+    shapes = layer_shapes(simple)
+    if not any(shape.op in HEAVY for shape in shapes):
+        told = "no forecast for int8: no convolution or matrix product in float whose shape is known before it runs"
+        return Forecast(cpu=cpu(), summary=told, runtimes=(), layers=(), covered=0.0, took_s=0.0)
+    times = measure_layers(shapes, threads=threads, reduced=arch() == "x86_64" and not _dot_product(features))
+    order = {node.name or node.output[0]: place for place, node in enumerate(simple.graph.node)}
+    made = told_from(shapes, times, features, order)
+    return replace(made, cpu=cpu(), took_s=round(perf_counter() - start_s, 3))
+
+
+def told_from(
+    shapes: Sequence[LayerShape], times: LayerTimes, features: Collection[str], order: dict[str, int]
+) -> Forecast:
+    """The forecast that the times give; `order` is each node's place in the graph."""
+    found = sorted(
+        (_runtime_forecast(runtime, times) for runtime in (*times.costs, *times.refused)),
+        key=lambda runtime: -(runtime.speedup or runtime.gain or 0.0),
+    )
+    whole_s = sum(work_s(shape) * len(shape.names) for shape in shapes)
+    run_s = sum(work_s(shape) * len(shape.names) for shape in times.shapes)
+    lead = found[0].runtime if found and found[0].gain is not None else None
+    layers = sorted(_layers(times, lead, features), key=lambda layer: order.get(layer.name, len(order)))
+    return Forecast(
+        cpu="", summary=_summary(found, features), runtimes=tuple(found), layers=_with_shares(layers),
+        covered=round(min(1.0, run_s / whole_s), 4) if whole_s else 0.0, took_s=0.0,
+    )  # fmt: skip
+
+
+def _runtime_forecast(runtime: str, times: LayerTimes) -> RuntimeForecast:
+    if runtime in times.refused:
+        return RuntimeForecast(runtime=runtime, gain=None, why=times.refused[runtime])
+    costs = times.costs[runtime]
+    total = _total(times.shapes, costs)
+    if total is None:
+        return RuntimeForecast(runtime=runtime, gain=None, why="none of the layers ran there alone")
+    given = _total(times.shapes, times.costs.get(_BASELINE, ()), like=costs)
+    mine = _total(times.shapes, costs, like=times.costs.get(_BASELINE, ()))
+    speedup = given.float_ms / mine.int8_ms if given is not None and mine is not None else None
+    return RuntimeForecast(
+        runtime=runtime, gain=round(total.gain, 3), speedup=None if speedup is None else round(speedup, 3),
+        why=_whys_in_all(times, runtime),
+    )  # fmt: skip
+
+
+def _total(
+    shapes: Sequence[LayerShape], costs: Sequence[Cost | None], like: Sequence[Cost | None] | None = None
+) -> Cost | None:
+    """Of all layers that ran (in `like` too); None when none did."""
+    pairs = [
+        (len(shape.names), cost)
+        for shape, cost, other in zip(shapes, costs, costs if like is None else like, strict=False)
+        if cost is not None and other is not None
+    ]
+    if not pairs:
+        return None
+    return Cost(sum(count * cost.float_ms for count, cost in pairs), sum(count * cost.int8_ms for count, cost in pairs))
+
+
+def _whys_in_all(times: LayerTimes, runtime: str) -> str:
+    """How many layers gain, how many lose, and how many were not run."""
+    counts = {"gain": 0, "keep": 0, "lose": 0, "did not run": 0}
+    for shape, cost in zip(times.shapes, times.costs[runtime], strict=True):
+        counts[_word(cost)] += len(shape.names)
+    return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
+
+
+def _word(cost: Cost | None) -> str:
+    if cost is None:
+        return "did not run"
+    return "gain" if cost.gain > _CLEAR else "lose" if cost.gain < 1 / _CLEAR else "keep"
+
+
+def _summary(found: Sequence[RuntimeForecast], features: Collection[str]) -> str:
+    """One line: what int8 will gain, and the reason that lies in the CPU."""
+    told = [f"{one.speedup or one.gain:.1f}× in {one.runtime}" for one in found if one.gain is not None]
+    if not told:
+        return "no forecast for int8: none of its layers ran alone in the runtimes that are installed"
+    best = max(one.speedup or one.gain or 0.0 for one in found)
+    verdict = "will pay" if best > _CLEAR else "will gain nothing" if best > 1 / _CLEAR else "will cost time"
+    dot = _dot_product(features)
+    reason = f"this CPU has {dot}, which sums int8 products" if dot else "this CPU has no int8 dot-product instruction"
+    return f"int8 {verdict} here: as fast as the model as given {', '.join(told)} ({reason})"
+
+
+def _dot_product(features: Collection[str]) -> str:
+    """The instruction that sums int8 products, the widest this CPU has; empty for none."""
+    return next((feature for feature in _DOT_PRODUCT if feature in features), "")
+
+
+def _layers(times: LayerTimes, lead: str | None, features: Collection[str]) -> list[Layer]:
+    made = []
+    for place, shape in enumerate(times.shapes):
+        found = {runtime: cost for runtime, costs in times.costs.items() if (cost := costs[place]) is not None}
+        cost = found.get(lead) if lead else None
+        given = found.get(_BASELINE)
+        made += [
+            Layer(
+                name=name, op=_named(shape), time_ms=None if given is None else round(given.float_ms, 6),
+                forecast_gain=None if cost is None else round(cost.gain, 3),
+                forecast_gains={runtime: round(one.gain, 3) for runtime, one in found.items()},
+                why="" if cost is None else why(shape, cost, _used_by(lead, features)), placement="timed alone",
+            )
+            for name in shape.names
+        ]  # fmt: skip
+    return made
+
+
+def _used_by(runtime: str | None, features: Collection[str]) -> Collection[str]:
+    """The features that a runtime uses: LiteRT is kept from AMX (litert-amx is not)."""
+    return [feature for feature in features if runtime != "litert" or feature != "amx_int8"]
+
+
+def _named(shape: LayerShape) -> str:
+    return f"{shape.op} depthwise" if shape.is_depthwise else shape.op
+
+
+def _with_shares(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    whole = sum(layer.time_ms or 0.0 for layer in layers)
+    return tuple(
+        replace(layer, share=round(layer.time_ms / whole, 4)) if layer.time_ms and whole else layer for layer in layers
+    )
+
+
+def why(shape: LayerShape, cost: Cost, features: Collection[str]) -> str:
+    """The likeliest reason of a layer's gain or loss, from what kind of layer it is."""
+    dot, word = _dot_product(features), _word(cost)
+    if shape.stays_float:
+        return "stays in float, between two conversions"
+    if shape.op not in HEAVY:
+        return "moves values and multiplies hardly any" + ("; int8 moves a quarter" if word == "gain" else "")
+    if max(cost) < _TINY_MS:
+        return "so small that calling it costs more than its sums"
+    if shape.is_depthwise:
+        taps = math.prod(shape.float_model.graph.initializer[0].dims[2:])
+        few = f"depthwise: {taps} products to a sum, too few to fill a dot-product instruction"
+        return few if word != "gain" else f"depthwise: {taps} products to a sum; int8 moves a quarter of the bytes"
+    if _reads_weights_once(shape):
+        return "reads each weight once: memory decides, and int8 reads a quarter"
+    if word == "gain":
+        return f"{dot} sums four int8 products at once" if dot else "four times as many values in a register"
+    if shape.op == "Conv" and shape.input_shapes[0][1] < _FEW_CHANNELS:
+        return f"only {shape.input_shapes[0][1]} input channels: integer kernels take four at once"
+    if not dot:
+        return "no int8 dot-product instruction: products are summed in pairs of 16 bits"
+    return "this runtime's integer kernel is no faster at this shape"
+
+
+def _reads_weights_once(shape: LayerShape) -> bool:
+    few_sums = shape.macs <= _MACS_PER_WEIGHT_READ_ONCE * (shape.weight_bytes // 4)
+    return shape.weight_bytes >= _SMALLEST_MEMORY_BOUND_BYTES and few_sums
+
+
+def with_truth(told: Forecast, trials: Sequence[Trial], baseline: Trial) -> Forecast:
+    """The forecast beside what was measured: in each runtime, its fastest static int8 candidate."""
+    return replace(told, runtimes=tuple(_measured(one, trials, baseline) for one in told.runtimes))
+
+
+def _measured(one: RuntimeForecast, trials: Sequence[Trial], baseline: Trial) -> RuntimeForecast:
+    mine = [trial for trial in trials if trial.runtime == one.runtime and trial.latency_ms is not None]
+    quantised = [trial for trial in mine if _is_static_int8(trial)]
+    if not quantised or baseline.latency_ms is None:
+        return one
+    best_ms, best = min(((t.latency_ms.p50, t) for t in quantised if t.latency_ms), key=lambda pair: pair[0])
+    floats_ms = [t.latency_ms.p50 for t in mine if t.latency_ms and t.recipe != baseline.recipe and _is_float(t)]
+    return replace(
+        one, recipe=best.recipe, measured_speedup=round(baseline.latency_ms.p50 / best_ms, 3),
+        measured_gain=round(min(floats_ms) / best_ms, 3) if floats_ms else None,
+    )  # fmt: skip
+
+
+def _is_static_int8(trial: Trial) -> bool:
+    return any(step.use == "quantize-static" for step in trial.steps)
+
+
+def _is_float(trial: Trial) -> bool:
+    return not any(step.use.startswith("quantize") for step in trial.steps) and trial.precision == "float32"

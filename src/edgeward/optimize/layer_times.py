@@ -1,0 +1,148 @@
+"""What each layer of a model costs in each runtime, in float and in int8: the micro-benchmark behind a forecast."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import onnx
+
+from edgeward.infer import runtimes
+from edgeward.infer.runtimes import NodeTime
+from edgeward.kit.errors import EdgewardError
+from edgeward.measure.node_times import node_times
+from edgeward.optimize import exporters
+from edgeward.optimize.layers import (
+    BRANCH,
+    HEAVY,
+    TAIL,
+    LayerShape,
+    between_floats,
+    channels_last,
+    in_int8,
+    with_branch,
+    with_tail,
+)
+
+RUNTIMES = ("onnxruntime", "litert", "openvino")
+_SECONDS = 0.35
+"""For each runtime, besides loading: a small model's three take about three seconds in all."""
+_MACS_PER_S = 1e10
+_BYTES_PER_S = 5e9
+_RUNS = 16
+"""A layer is run about so many times, in float and int8 together."""
+_MOST_WORK_S = 0.8
+_MOST_SHAPES = 40
+_MOST_BYTES = 256 << 20
+_OPENVINO_HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "FullyConnectedQuantizedLegacy", "MatMul")
+
+
+class Cost(NamedTuple):
+    """Milliseconds of one layer in float and in int8."""
+
+    float_ms: float
+    int8_ms: float
+
+    @property
+    def gain(self) -> float:
+        return self.float_ms / self.int8_ms
+
+
+class LayerTimes(NamedTuple):
+    """Costs in the order of `shapes`, by runtime; None for a shape that did not run. Or why a runtime has none."""
+
+    shapes: tuple[LayerShape, ...]
+    costs: dict[str, tuple[Cost | None, ...]]
+    refused: dict[str, str]
+
+
+def measure_layers(shapes: Sequence[LayerShape], *, threads: int, reduced: bool) -> LayerTimes:
+    """Runs every shape in every runtime that is installed; of a big model those with most work."""
+    tried = _with_most_work(shapes)
+    costs: dict[str, tuple[Cost | None, ...]] = {}
+    refused: dict[str, str] = {}
+    for runtime in RUNTIMES:
+        try:
+            runtimes.load(runtime)
+            costs[runtime] = _costs(runtime, tried, threads, reduced=reduced)
+        except EdgewardError as error:
+            refused[runtime] = error.message
+    return LayerTimes(tried, costs, refused)
+
+
+def _with_most_work(shapes: Sequence[LayerShape]) -> tuple[LayerShape, ...]:
+    """In graph order, within the time that a forecast may take; at least one."""
+    ranked = sorted(range(len(shapes)), key=lambda place: -work_s(shapes[place]) * len(shapes[place].names))
+    kept, spent_s, taken_bytes = list[int](), 0.0, 0
+    for place in ranked[:_MOST_SHAPES]:
+        spent_s += _RUNS * work_s(shapes[place])
+        taken_bytes += shapes[place].weight_bytes
+        if kept and (spent_s > _MOST_WORK_S or taken_bytes > _MOST_BYTES):
+            break
+        kept.append(place)
+    return tuple(shapes[place] for place in sorted(kept))
+
+
+def work_s(shape: LayerShape) -> float:
+    """A rough guess, to tell big layers from small ones."""
+    return shape.macs / _MACS_PER_S + shape.moved_bytes / _BYTES_PER_S + 2e-6
+
+
+def _costs(runtime: str, shapes: Sequence[LayerShape], threads: int, *, reduced: bool) -> tuple[Cost | None, ...]:
+    make = {"onnxruntime": _for_onnxruntime, "litert": _for_litert, "openvino": _for_openvino}[runtime]
+    models = [model for shape in shapes for model in make(shape, reduced=reduced)]
+    times = node_times(runtime, models, threads=threads, seconds=_SECONDS, together=2)
+    pairs = ((times[2 * place], times[2 * place + 1]) for place in range(len(shapes)))
+    cost = _cost_in_openvino if runtime == "openvino" else _cost
+    return tuple(
+        None if isinstance(in_float, str) or isinstance(as_int8, str) else cost(shape, in_float, as_int8)
+        for shape, (in_float, as_int8) in zip(shapes, pairs, strict=True)
+    )
+
+
+def _cost(shape: LayerShape, in_float: Sequence[NodeTime], as_int8: Sequence[NodeTime]) -> Cost | None:
+    """None where the runtime made nothing of it. What turns tensors from one layout to another is not counted: inside a
+    model the neighbours have the same one."""
+
+    def milliseconds(nodes: Sequence[NodeTime]) -> float:
+        return sum(
+            node.time_ms
+            for node in nodes
+            if not node.name.startswith((BRANCH, TAIL)) and (not node.is_conversion or shape.op == "Transpose")
+        )
+
+    return _cost_of(milliseconds(in_float), milliseconds(as_int8))
+
+
+def _cost_in_openvino(shape: LayerShape, in_float: Sequence[NodeTime], as_int8: Sequence[NodeTime]) -> Cost | None:
+    """Of the kernels that multiply: the others are its conversions for this one layer, which cannot be told apart. A
+    layer that multiplies nothing is taken to cost the same."""
+    if shape.op not in HEAVY:
+        cost = _cost(shape, in_float, in_float)
+        return cost and _cost_of(cost.float_ms, cost.float_ms)
+    in_float, as_int8 = (
+        [node for node in nodes if node.kernel in _OPENVINO_HEAVY and not node.name.startswith((BRANCH, TAIL))]
+        for nodes in (in_float, as_int8)
+    )
+    return _cost_of(sum(node.time_ms for node in in_float), sum(node.time_ms for node in as_int8))
+
+
+def _cost_of(float_ms: float, int8_ms: float) -> Cost | None:
+    return Cost(float_ms, int8_ms) if float_ms > 0 and int8_ms > 0 else None
+
+
+def _for_onnxruntime(shape: LayerShape, *, reduced: bool) -> tuple[bytes, bytes]:
+    return with_branch(shape.float_model).SerializeToString(), in_int8(
+        shape, "uint8", reduced=reduced
+    ).SerializeToString()
+
+
+def _for_openvino(shape: LayerShape, *, reduced: bool) -> tuple[bytes, bytes]:
+    quantised = between_floats(in_int8(shape, "uint8", reduced=reduced))
+    return with_tail(shape.float_model).SerializeToString(), with_tail(quantised).SerializeToString()
+
+
+def _for_litert(shape: LayerShape, *, reduced: bool) -> tuple[bytes, bytes]:  # noqa: ARG001 - it needs all eight bits nowhere
+    export: Callable[[onnx.ModelProto], exporters.Exported] = exporters.load("litert").export
+    return (
+        export(channels_last(shape.float_model)).data,
+        export(channels_last(in_int8(shape, "int8", reduced=False))).data,
+    )

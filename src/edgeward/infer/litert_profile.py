@@ -1,7 +1,7 @@
 """Where LiteRT's time goes, operator by operator.
 
-Its Python package has no profiler: each operator is cut out of the file and timed alone, at its own shapes, with its own
-weights and the kernels that it has in the whole model. No copy into or out of the interpreter is counted.
+Its Python package has no profiler: each operator is cut out of the file and timed alone, at its own shapes, with its
+own weights and the kernel that it has in the whole model. No copy into or out of the interpreter is counted.
 """
 
 from collections.abc import Mapping

@@ -119,4 +119,4 @@ def _computed_in(kernel: str, told: dict[str, Any]) -> str:
     types = [kind for item in told.get("input_type_shape", ()) for kind in item]
     if kernel == "DynamicQuantizeMatMul":
         return "int8"
-    return {"float": "float32", "double": "float64"}.get(types[0], types[0]) if types else ""
+    return {"float": "float32", "double": "float64", "uint8": "int8"}.get(types[0], types[0]) if types else ""

@@ -31,7 +31,7 @@ _Feeds = dict[str, NDArray[Any]]
 
 
 class Job(Struct, frozen=True):
-    """Models for one runtime, so many of them loaded `together`. Without `feeds`, values are made up."""
+    """Models for one runtime, so many loaded `together`; an empty one is none. Without `feeds`, values are made up."""
 
     runtime: str
     threads: int
@@ -82,6 +82,8 @@ def _timed(job: Job) -> Times:
 
 
 def _first_run(loader: Any, model: bytes, threads: int, given: _Feeds | None) -> tuple[Profile, _Feeds] | str:
+    if not model:
+        return "there is no model"
     try:
         profile: Profile = loader.profile(model, threads=threads)
         feeds = given or {spec.name: _made_up(spec) for spec in profile.inputs}

@@ -6,14 +6,16 @@ int8 is a hypothesis: it is told before the work, and the report sets it against
 import math
 from collections.abc import Collection, Sequence
 from time import perf_counter
+from typing import NamedTuple
 
 import onnx
 from msgspec.structs import replace
 
-from edgeward.measure.machine import arch, cpu, cpu_features
+from edgeward.measure.place import HERE, Place
 from edgeward.optimize import passes
 from edgeward.optimize.layer_times import Cost, LayerTimes, measure_layers, work_s
-from edgeward.optimize.layers import HEAVY, LayerShape, layer_shapes
+from edgeward.optimize.layers import LayerShape, layer_shapes
+from edgeward.optimize.named_layers import HEAVY, with_names
 from edgeward.records.candidate import Forecast, Layer, RuntimeForecast, Step, Trial
 
 _BASELINE = "onnxruntime"
@@ -26,23 +28,34 @@ _MACS_PER_WEIGHT_READ_ONCE = 4
 _SMALLEST_MEMORY_BOUND_BYTES = 1 << 20
 
 
-def forecast(model: onnx.ModelProto, *, threads: int) -> Forecast:
-    """What int8 will gain for this float model on this machine. Takes about three seconds for a small model.
+class Outlook(NamedTuple):
+    """The forecast, and the graph that it was made for: simplified, with names."""
 
-    Where the model has no layer whose shape is known, the forecast says so and is empty.
+    told: Forecast
+    graph: onnx.ModelProto
+
+
+def look_ahead(model: onnx.ModelProto, place: Place, *, threads: int) -> Outlook:
+    """What int8 will gain for this float model there. Takes about three seconds for a small model.
+
+    Where there is nothing to forecast from (the model has no layer whose shape is known, or the place is another
+    machine), the forecast says so and is empty.
     """
     start_s = perf_counter()
-    features = cpu_features()
+    facts = place.facts
     context = passes.Context([], "tensor", (), 0, None)
-    simple = passes.load("simplify").apply(model, Step(use="simplify"), context).model
-    shapes = layer_shapes(simple)
+    graph = with_names(passes.load("simplify").apply(model, Step(use="simplify"), context).model)
+    shapes = layer_shapes(graph)
     if not any(shape.op in HEAVY for shape in shapes):
         told = "no forecast for int8: no convolution or matrix product in float whose shape is known before it runs"
-        return Forecast(cpu=cpu(), summary=told, runtimes=(), layers=(), covered=0.0, took_s=0.0)
-    times = measure_layers(shapes, threads=threads, reduced=arch() == "x86_64" and not _dot_product(features))
-    order = {node.name or node.output[0]: place for place, node in enumerate(simple.graph.node)}
-    made = told_from(shapes, times, features, order)
-    return replace(made, cpu=cpu(), took_s=round(perf_counter() - start_s, 3))
+    elif place is not HERE:
+        told = f"no forecast for int8: layers are timed alone on this machine only; {_by_features(facts.cpu_features)}"
+    else:
+        reduced = facts.arch == "x86_64" and not _dot_product(facts.cpu_features)
+        order = {node.name: number for number, node in enumerate(graph.graph.node)}
+        made = told_from(shapes, measure_layers(shapes, threads=threads, reduced=reduced), facts.cpu_features, order)
+        return Outlook(replace(made, cpu=facts.cpu, took_s=round(perf_counter() - start_s, 3)), graph)
+    return Outlook(Forecast(cpu=facts.cpu, summary=told, runtimes=(), layers=(), covered=0.0, took_s=0.0), graph)
 
 
 def told_from(
@@ -114,9 +127,12 @@ def _summary(found: Sequence[RuntimeForecast], features: Collection[str]) -> str
         return "no forecast for int8: none of its layers ran alone in the runtimes that are installed"
     best = max(one.speedup or one.gain or 0.0 for one in found)
     verdict = "will pay" if best > _CLEAR else "will gain nothing" if best > 1 / _CLEAR else "will cost time"
+    return f"int8 {verdict} here: {', '.join(told)}, against the model as given; {_by_features(features)}"
+
+
+def _by_features(features: Collection[str]) -> str:
     dot = _dot_product(features)
-    reason = f"this CPU has {dot}, which sums int8 products" if dot else "this CPU has no int8 dot-product instruction"
-    return f"int8 {verdict} here: as fast as the model as given {', '.join(told)} ({reason})"
+    return f"this CPU has {dot}, which sums int8 products" if dot else "this CPU has no int8 dot-product instruction"
 
 
 def _dot_product(features: Collection[str]) -> str:

@@ -12,7 +12,6 @@ from edgeward.measure.node_times import node_times
 from edgeward.optimize import exporters
 from edgeward.optimize.layers import (
     BRANCH,
-    HEAVY,
     TAIL,
     LayerShape,
     between_floats,
@@ -21,6 +20,7 @@ from edgeward.optimize.layers import (
     with_branch,
     with_tail,
 )
+from edgeward.optimize.named_layers import HEAVY
 
 RUNTIMES = ("onnxruntime", "litert", "openvino")
 _SECONDS = 0.35
@@ -32,6 +32,8 @@ _RUNS = 16
 _MOST_WORK_S = 0.8
 _MOST_SHAPES = 40
 _MOST_BYTES = 256 << 20
+_NOTHING = b""
+"""Stands for a model that need not run."""
 _OPENVINO_HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "FullyConnectedQuantizedLegacy", "MatMul")
 
 
@@ -90,17 +92,16 @@ def _costs(runtime: str, shapes: Sequence[LayerShape], threads: int, *, reduced:
     make = {"onnxruntime": _for_onnxruntime, "litert": _for_litert, "openvino": _for_openvino}[runtime]
     models = [model for shape in shapes for model in make(shape, reduced=reduced)]
     times = node_times(runtime, models, threads=threads, seconds=_SECONDS, together=2)
-    pairs = ((times[2 * place], times[2 * place + 1]) for place in range(len(shapes)))
     cost = _cost_in_openvino if runtime == "openvino" else _cost
-    return tuple(
-        None if isinstance(in_float, str) or isinstance(as_int8, str) else cost(shape, in_float, as_int8)
-        for shape, (in_float, as_int8) in zip(shapes, pairs, strict=True)
-    )
+    return tuple(cost(shape, times[2 * place], times[2 * place + 1]) for place, shape in enumerate(shapes))
 
 
-def _cost(shape: LayerShape, in_float: Sequence[NodeTime], as_int8: Sequence[NodeTime]) -> Cost | None:
-    """None where the runtime made nothing of it. What turns tensors from one layout to another is not counted: inside a
-    model the neighbours have the same one."""
+_Times = Sequence[NodeTime] | str
+
+
+def _cost(shape: LayerShape, in_float: _Times, as_int8: _Times) -> Cost | None:
+    """None where one of the two did not run, or the runtime made nothing of it. What turns tensors from one layout to
+    another is not counted: inside a model the neighbours have the same one."""
 
     def milliseconds(nodes: Sequence[NodeTime]) -> float:
         return sum(
@@ -109,20 +110,25 @@ def _cost(shape: LayerShape, in_float: Sequence[NodeTime], as_int8: Sequence[Nod
             if not node.name.startswith((BRANCH, TAIL)) and (not node.is_conversion or shape.op == "Transpose")
         )
 
+    if isinstance(in_float, str) or isinstance(as_int8, str):
+        return None
     return _cost_of(milliseconds(in_float), milliseconds(as_int8))
 
 
-def _cost_in_openvino(shape: LayerShape, in_float: Sequence[NodeTime], as_int8: Sequence[NodeTime]) -> Cost | None:
+def _cost_in_openvino(shape: LayerShape, in_float: _Times, as_int8: _Times) -> Cost | None:
     """Of the kernels that multiply: the others are its conversions for this one layer, which cannot be told apart. A
     layer that multiplies nothing is taken to cost the same."""
     if shape.op not in HEAVY:
-        cost = _cost(shape, in_float, in_float)
-        return cost and _cost_of(cost.float_ms, cost.float_ms)
-    in_float, as_int8 = (
-        [node for node in nodes if node.kernel in _OPENVINO_HEAVY and not node.name.startswith((BRANCH, TAIL))]
-        for nodes in (in_float, as_int8)
+        return _cost(shape, in_float, in_float)
+    if isinstance(in_float, str) or isinstance(as_int8, str):
+        return None
+    return _cost_of(*(_multiplying_ms(nodes) for nodes in (in_float, as_int8)))
+
+
+def _multiplying_ms(nodes: Sequence[NodeTime]) -> float:
+    return sum(
+        node.time_ms for node in nodes if node.kernel in _OPENVINO_HEAVY and not node.name.startswith((BRANCH, TAIL))
     )
-    return _cost_of(sum(node.time_ms for node in in_float), sum(node.time_ms for node in as_int8))
 
 
 def _cost_of(float_ms: float, int8_ms: float) -> Cost | None:
@@ -136,6 +142,8 @@ def _for_onnxruntime(shape: LayerShape, *, reduced: bool) -> tuple[bytes, bytes]
 
 
 def _for_openvino(shape: LayerShape, *, reduced: bool) -> tuple[bytes, bytes]:
+    if shape.op not in HEAVY:
+        return with_tail(shape.float_model).SerializeToString(), _NOTHING
     quantised = between_floats(in_int8(shape, "uint8", reduced=reduced))
     return with_tail(shape.float_model).SerializeToString(), with_tail(quantised).SerializeToString()
 

@@ -15,11 +15,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edgeward.optimize.inspect import graph_inputs
+from edgeward.optimize.named_layers import HEAVY
 
 Activations = Literal["uint8", "int8"]
-HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-"""The layers with weights, or products of two activations: where int8 has something to gain."""
-
 _FREE = frozenset({
     "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Shape", "Constant", "Cast",
     "QuantizeLinear", "DequantizeLinear",
@@ -64,7 +62,7 @@ class LayerShape(NamedTuple):
 
 
 def layer_shapes(model: onnx.ModelProto) -> tuple[LayerShape, ...]:
-    """The distinct layers of a simplified float model, in graph order, but for those whose shapes are not known."""
+    """The distinct layers of a simplified float model with names, but for those whose shapes are not known."""
     reading = _Reading(model)
     found: dict[str, LayerShape] = {}
     for node in model.graph.node:
@@ -166,7 +164,7 @@ class _Reading:
         small = [numpy_helper.to_array(w).tolist() for w in weights if math.prod(w.dims) <= 8 and len(w.dims) <= 1]
         digest = hashlib.sha256(repr((key, shapes, small)).encode()).hexdigest()
         return LayerShape(
-            key=digest, names=(node.name or node.output[0],), op=node.op_type,
+            key=digest, names=(node.name,), op=node.op_type,
             is_depthwise=_is_depthwise(node, weights, inputs), stays_float=node.op_type not in _IN_INT8,
             macs=_macs(node, weights, inputs, results),
             moved_bytes=weight_bytes + 4 * sum(math.prod(shape) for shape in (*inputs, *results)),

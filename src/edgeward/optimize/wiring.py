@@ -1,0 +1,86 @@
+"""A graph while a pass rewires it: who makes and who reads a value, its constants, and new constants in their place."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+Array = NDArray[Any]
+
+
+class Wiring:
+    """A copy of `model` to change. Constants that it sets get names of their own: other readers keep the old ones."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = onnx.ModelProto()
+        self.model.CopyFrom(model)
+        self.graph = self.model.graph
+        self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
+        self._outputs = {output.name for output in self.graph.output}
+        self._index()
+
+    def _index(self) -> None:
+        self.makers = {name: node for node in self.graph.node for name in node.output}
+        self.readers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.graph.node:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+
+    def sole_reader(self, name: str) -> onnx.NodeProto | None:
+        """The one node that reads the value, None where there are several or it is an answer of the graph."""
+        readers = self.readers.get(name, [])
+        return readers[0] if len(readers) == 1 and name not in self._outputs else None
+
+    def constant(self, node: onnx.NodeProto, index: int) -> Array | None:
+        """The values of an input that is a constant, else None."""
+        if index >= len(node.input) or node.input[index] not in self._tensors:
+            return None
+        return np.asarray(numpy_helper.to_array(self._tensors[node.input[index]]))
+
+    def is_left_out(self, node: onnx.NodeProto, index: int) -> bool:
+        """Whether an optional input is not given."""
+        return index >= len(node.input) or not node.input[index]
+
+    def set_constant(self, node: onnx.NodeProto, index: int, values: Array) -> None:
+        """Gives the node a constant of its own; the old one goes where nothing else reads it."""
+        old = "" if self.is_left_out(node, index) else node.input[index]
+        while len(node.input) <= index:
+            node.input.append("")
+        node.input[index] = self.add_constant(f"{node.output[0]}_input_{index}", values)
+        self._index()
+        if old in self._tensors and old not in self.readers and old not in self._outputs:
+            self.graph.initializer.remove(self._tensors.pop(old))
+
+    def add_constant(self, wish: str, values: Array) -> str:
+        """A new constant; returns its name, which is `wish` where that is free."""
+        name = self.free_name(wish)
+        self._tensors[name] = self.graph.initializer.add()
+        self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        return name
+
+    def free_name(self, wish: str) -> str:
+        taken = {*self._tensors, *self.makers, *self.readers, *self._outputs}
+        return next(name for name in (wish, *(f"{wish}_{number}" for number in range(10**6))) if name not in taken)
+
+    def remove(self, nodes: list[onnx.NodeProto]) -> None:
+        for node in nodes:
+            self.graph.node.remove(node)
+        self._index()
+
+    def insert(self, place: int, node: onnx.NodeProto) -> None:
+        self.graph.node.insert(place, node)
+        self._index()
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of an attribute, `default` where it is not given."""
+    found = next((entry for entry in node.attribute if entry.name == name), None)
+    return default if found is None else helper.get_attribute_value(found)
+
+
+def pads_with_zeros(conv: onnx.NodeProto) -> bool:
+    """Whether a convolution may see zeros beyond its input's border."""
+    automatic = attribute(conv, "auto_pad", b"NOTSET")
+    return automatic in (b"SAME_UPPER", b"SAME_LOWER") or any(attribute(conv, "pads", [0]))

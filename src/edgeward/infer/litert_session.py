@@ -2,7 +2,6 @@
 
 import base64
 import ctypes
-import os
 import platform
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
+from edgeward.infer.silence import silence
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Failed, Unsupported, WrongInput
 from edgeward.records.model import Dtype, TensorSpec
@@ -155,7 +155,8 @@ def _decide(tiles: bool) -> None:
     global _tiles_decided  # the state is XNNPACK's own: one for the process
     with _LOCK:
         if _tiles_decided is None:
-            with _quiet(), _no_room_for_tiles() if not tiles and cpu_has_tiles() else _nothing():
+            # It writes a line of information to standard error when its first delegate is made.
+            with silence(), _no_room_for_tiles() if not tiles and cpu_has_tiles() else _nothing():
                 Interpreter(model_content=smoke_model(), num_threads=1).allocate_tensors()
             _tiles_decided = tiles
         elif _tiles_decided != tiles and cpu_has_tiles():
@@ -189,19 +190,6 @@ def _no_room_for_tiles() -> Iterator[None]:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """LiteRT writes a line of information to standard error, from C++, when its first delegate is made."""
-    saved, sink = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(sink)
 
 
 def _signature_names(interpreter: Interpreter) -> tuple[dict[int, str], dict[int, str]]:

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, numpy_helper
 
 from edgeward.kit.errors import Unsupported
 from edgeward.optimize.exporters.litert import gelu
+from edgeward.optimize.one_sample import one_sample
 
 
 class Graph(NamedTuple):
@@ -31,7 +32,7 @@ class Graph(NamedTuple):
 
 def read(model: onnx.ModelProto) -> Graph:
     """Raises Unsupported where a shape stays unknown."""
-    fixed = _inferred(_one_sample(model))
+    fixed = one_sample(model, "LiteRT")
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in fixed.graph.initializer}
     nodes = []
     for node in fixed.graph.node:
@@ -60,40 +61,6 @@ def attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     found = next((entry for entry in node.attribute if entry.name == name), None)
     value = default if found is None else helper.get_attribute_value(found)
     return value.decode() if isinstance(value, bytes) else value
-
-
-def _one_sample(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    constants = {tensor.name for tensor in copy.graph.initializer}
-    for node in copy.graph.input:
-        if node.name in constants:
-            continue
-        for index, dim in enumerate(node.type.tensor_type.shape.dim):
-            if dim.HasField("dim_value") and dim.dim_value > 0:
-                continue
-            if index > 0:
-                raise Unsupported(
-                    f"LiteRT wants fixed shapes; input {node.name!r} has a free dimension at place {index}",
-                    hint=f"--shape {node.name}=…",
-                )
-            dim.dim_value = 1
-    del copy.graph.value_info[:]
-    for node in copy.graph.output:
-        node.type.tensor_type.ClearField("shape")
-    return copy
-
-
-def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With every shape; where they hang on computed values, the constant ones are folded first."""
-    if any(node.op_type in ("Shape", "ConstantOfShape", "Range", "Size") for node in model.graph.node):
-        import onnxslim
-
-        model = onnxslim.slim(model)
-    try:
-        return shape_inference.infer_shapes(model, data_prop=True)
-    except shape_inference.InferenceError as error:
-        raise Unsupported(f"LiteRT: shapes cannot be inferred: {' '.join(str(error).split())[:150]}") from error
 
 
 def _stated(model: onnx.ModelProto) -> tuple[dict[str, tuple[int, ...]], dict[str, str]]:

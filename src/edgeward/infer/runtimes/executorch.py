@@ -1,7 +1,8 @@
-"""ExecuTorch on the CPU, by its Python bindings: what its exporter gave to XNNPACK runs there, the rest in own kernels.
+"""ExecuTorch on the CPU, by its Python bindings.
 
-A program says shapes, but no names: those stand in a method of ours, "edgeward", that gives them as JSON. A program
-without it has the inputs "x0", "x1", … .
+What the exporter gave to XNNPACK runs there, the rest in ExecuTorch's plain kernels. A program says shapes, but no
+names: those stand in a method of ours, "edgeward", that gives them as JSON. A program without it has the inputs "x0",
+"x1", … .
 """
 
 import base64

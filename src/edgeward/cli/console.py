@@ -57,6 +57,10 @@ class Progress(Protocol):
         """Work has come to `text`; `done` is the share of all of it, 0..1."""
         ...
 
+    def say(self, text: str) -> None:
+        """A line that stays above what comes after it."""
+        ...
+
 
 class _Quiet:
     """A line for each new text, and for each tenth of the work that has the same one."""
@@ -69,6 +73,9 @@ class _Quiet:
         if now != self._said:
             note(f"[{done:4.0%}] {text}")
         self._said = now
+
+    def say(self, text: str) -> None:
+        note(text)
 
 
 @contextmanager
@@ -88,6 +95,9 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
         class Shown:
             def stage(self, text: str, done: float) -> None:
                 bar.update(task, description=text, completed=done)
+
+            def say(self, text: str) -> None:
+                bar.console.print(text, markup=False, highlight=False)
 
         yield Shown()
 

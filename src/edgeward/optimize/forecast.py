@@ -23,6 +23,7 @@ _DOT_PRODUCT = ("amx_int8", "avx512_vnni", "avx_vnni", "i8mm", "asimddp")
 _TINY_MS = 0.003
 _CLEAR = 1.1
 """A gain nearer to 1 than this is called none."""
+_MOST_REASONS = 4
 _FEW_CHANNELS = 4
 _MACS_PER_WEIGHT_READ_ONCE = 4
 _SMALLEST_MEMORY_BOUND_BYTES = 1 << 20
@@ -35,11 +36,11 @@ class Outlook(NamedTuple):
     graph: onnx.ModelProto
 
 
-def look_ahead(model: onnx.ModelProto, place: Place, *, threads: int) -> Outlook:
+def look_ahead(model: onnx.ModelProto, place: Place, *, threads: int, in_time: bool = True) -> Outlook:
     """What int8 will gain for this float model there. Takes about three seconds for a small model.
 
-    Where there is nothing to forecast from (the model has no layer whose shape is known, or the place is another
-    machine), the forecast says so and is empty.
+    Where there is nothing to forecast from (the model has no layer whose shape is known, the place is another machine,
+    there is no time), the forecast says so and is empty.
     """
     start_s = perf_counter()
     facts = place.facts
@@ -48,6 +49,8 @@ def look_ahead(model: onnx.ModelProto, place: Place, *, threads: int) -> Outlook
     shapes = layer_shapes(graph)
     if not any(shape.op in HEAVY for shape in shapes):
         told = "no forecast for int8: no convolution or matrix product in float whose shape is known before it runs"
+    elif not in_time:
+        told = f"no forecast for int8: the time limit is too short for it; {_by_features(facts.cpu_features)}"
     elif place is not HERE:
         told = f"no forecast for int8: layers are timed alone on this machine only; {_by_features(facts.cpu_features)}"
     else:
@@ -110,14 +113,12 @@ def _whys_in_all(times: LayerTimes, runtime: str) -> str:
     """How many layers gain, how many lose, and how many were not run."""
     counts = {"gain": 0, "keep": 0, "lose": 0, "did not run": 0}
     for shape, cost in zip(times.shapes, times.costs[runtime], strict=True):
-        counts[_word(cost)] += len(shape.names)
+        counts["did not run" if cost is None else _word(cost.gain)] += len(shape.names)
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 
-def _word(cost: Cost | None) -> str:
-    if cost is None:
-        return "did not run"
-    return "gain" if cost.gain > _CLEAR else "lose" if cost.gain < 1 / _CLEAR else "keep"
+def _word(gain: float) -> str:
+    return "gain" if gain > _CLEAR else "lose" if gain < 1 / _CLEAR else "keep"
 
 
 def _summary(found: Sequence[RuntimeForecast], features: Collection[str]) -> str:
@@ -176,7 +177,7 @@ def _with_shares(layers: Sequence[Layer]) -> tuple[Layer, ...]:
 
 def why(shape: LayerShape, cost: Cost, features: Collection[str]) -> str:
     """The likeliest reason of a layer's gain or loss, from what kind of layer it is."""
-    dot, word = _dot_product(features), _word(cost)
+    dot, word = _dot_product(features), _word(cost.gain)
     if shape.stays_float:
         return "stays in float, between two conversions"
     if shape.op not in HEAVY:
@@ -201,6 +202,49 @@ def why(shape: LayerShape, cost: Cost, features: Collection[str]) -> str:
 def _reads_weights_once(shape: LayerShape) -> bool:
     few_sums = shape.macs <= _MACS_PER_WEIGHT_READ_ONCE * (shape.weight_bytes // 4)
     return shape.weight_bytes >= _SMALLEST_MEMORY_BOUND_BYTES and few_sums
+
+
+def lines(told: Forecast) -> tuple[str, ...]:
+    """The forecast for a person at a terminal: what int8 will gain, and on which layers it hangs."""
+    if not told.layers or not told.runtimes:
+        return (told.summary,)
+    parts = [
+        f"  {len(one.layers)} of {len(told.layers)} layers, {one.share * 100:.0f} % of the time, {one.word}: {one.why}"
+        for one in reasons(told.layers)
+    ]
+    return (told.summary, f"layer by layer in {told.runtimes[0].runtime}:", *parts[:_MOST_REASONS])
+
+
+class Reason(NamedTuple):
+    """Layers that int8 does the same to for the same reason, and their share of the time."""
+
+    word: str
+    why: str
+    layers: tuple[Layer, ...]
+    share: float
+
+
+def reasons(layers: Sequence[Layer]) -> tuple[Reason, ...]:
+    """Why layers gain or lose, the largest share of the time first."""
+    groups: dict[tuple[str, str], list[Layer]] = {}
+    for layer in layers:
+        if layer.forecast_gain is not None:
+            word = {"gain": "gain", "lose": "lose", "keep": "neither gain nor lose"}[_word(layer.forecast_gain)]
+            groups.setdefault((word, layer.why), []).append(layer)
+    found = [
+        Reason(word, why, tuple(mine), sum(layer.share or 0.0 for layer in mine))
+        for (word, why), mine in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda reason: -reason.share))
+
+
+def saved_ms(told: Forecast, graph: onnx.ModelProto) -> dict[str, float]:  # noqa: ARG001 - layers are known by name
+    """Of each layer that was run in ONNX Runtime, the milliseconds that int8 saves there."""
+    return {
+        layer.name: layer.time_ms * (1 - 1 / layer.forecast_gains[_BASELINE])
+        for layer in told.layers
+        if layer.time_ms is not None and layer.forecast_gains.get(_BASELINE)
+    }
 
 
 def with_truth(told: Forecast, trials: Sequence[Trial], baseline: Trial) -> Forecast:

@@ -1,6 +1,7 @@
 """Drives an optimisation: prepare, search, race, choose, write."""
 
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,9 @@ from edgeward.measure.limits import violations_of
 from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Place
 from edgeward.measure.statistics import gate_support
-from edgeward.optimize import deliver, timing, trials
+from edgeward.optimize import deliver, explain, timing, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
+from edgeward.optimize.forecast import Outlook, lines, look_ahead, saved_ms
 from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN
 from edgeward.optimize.search import Progress, Search
@@ -28,6 +30,8 @@ from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Measurement, Report, Setting, Trial
 
 _RACE_S = 4.0
+_FORECAST_LIMIT_S = 20.0
+"""A shorter time limit leaves no room for a forecast."""
 
 
 def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE) -> Report:
@@ -48,9 +52,13 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=folder) as trials_folder:
             work = Path(trials_folder)
             rig = Rig(place, order.threads or _measured_threads(task, place, work, order.seed), work)
-            candidates, failures, judge = Search(order, task, rig, clock, start_s, progress).run()
+            outlook = _outlook(order, task, rig, progress)
+            saved_time = partial(saved_ms, outlook.told)
+            search = Search(order, task, rig, clock, start_s, progress, saved_time)
+            candidates, failures, judge = search.run()
             progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
             times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
+            ran = [explain.seen(candidate) for candidate in candidates]
         candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
@@ -58,6 +66,8 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
         choice = timing.untimed(place.timing, choice, sum(not trial.violations for trial in measured))
         setting = setting_of(candidates[0].contender, before, place)
         report = _report(order, task, place, judge, setting, measured, failures, choice, clock, start_s)
+        progress.stage("timing the layers", 0.9)
+        report = explain.explained(report, outlook, ran, search.noise())
         progress.stage("writing the bundle and the report", 0.95)
         if choice.chosen is None:
             deliver.write_report(folder, report)
@@ -70,6 +80,16 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
             report.reason, hint=f"see {order.output}/report.html, or allow more with --max-drop or --budget"
         )
     return report
+
+
+def _outlook(order: Order, task: Task, rig: Rig, progress: Progress) -> Outlook:
+    """What int8 is forecast to gain, told before the long work."""
+    progress.stage("timing the layers in float and int8", 0.03)
+    in_time = order.time_limit_s is None or order.time_limit_s >= _FORECAST_LIMIT_S
+    outlook = look_ahead(task.model, rig.place, threads=rig.threads, in_time=in_time)
+    for line in lines(outlook.told):
+        progress.say(line)
+    return outlook
 
 
 def _measured_threads(task: Task, place: Place, folder: Path, seed: int) -> int:

@@ -8,6 +8,7 @@ from edgeward.kit.clock import Clock
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure.limits import violations_of
 from edgeward.optimize import mixed, trials
+from edgeward.optimize.explain import noise_of
 from edgeward.optimize.memory import Memory
 from edgeward.optimize.prepare import Order, Task
 from edgeward.optimize.propose import Outcome, Tried, family, follow_ups, recipes
@@ -28,6 +29,9 @@ class Progress(Protocol):
 
     def stage(self, text: str, done: float) -> None: ...
 
+    def say(self, text: str) -> None:
+        """A line that stays."""
+
 
 class Found(NamedTuple):
     """The model as given first, then all that ran; what did not, with its reason; and the judge of all of them."""
@@ -40,7 +44,17 @@ class Found(NamedTuple):
 class Search:
     """One search over recipes for a task; `run` it once."""
 
-    def __init__(self, order: Order, task: Task, rig: Rig, clock: Clock, start_s: float, progress: Progress) -> None:
+    def __init__(
+        self,
+        order: Order,
+        task: Task,
+        rig: Rig,
+        clock: Clock,
+        start_s: float,
+        progress: Progress,
+        saved_time: mixed.SavedTime = lambda _: {},
+    ) -> None:
+        self._saved_time = saved_time
         self._order, self._task, self._rig, self._progress = order, task, rig, progress
         self._clock, self._start_s = clock, start_s
         self._chains = trials.Chains(task, order.seed)
@@ -75,6 +89,12 @@ class Search:
         memory.forget_oldest()
         return found
 
+    def noise(self) -> dict[str, float]:
+        """Of each layer in int8, signal over noise in decibels, as far as this search can tell."""
+        if self._plan is not None:
+            return {layer.name: layer.sqnr_db for layer in self._plan.noise}
+        return noise_of([one.recipe for one in self._tried], self._chains, self._task.calibration)
+
     def _next(self) -> list[Recipe]:
         """What the trials so far ask for: other calibrations and fitted biases first, then mixed precision."""
         new = [new for new in follow_ups(self._tried, self._order.max_drop) if new.name not in self._seen]
@@ -89,7 +109,7 @@ class Search:
         calibration = self._task.calibration
         samples = [calibration[index] for index in range(min(len(calibration), SAMPLES))]
         try:
-            return mixed.plan(self._chains, samples, self._tried, self._order.max_drop, lambda _: {})
+            return mixed.plan(self._chains, samples, self._tried, self._order.max_drop, self._saved_time)
         except EdgewardError:
             return None
 

@@ -88,6 +88,10 @@ class Chains:
             raise found
         return found
 
+    def has(self, steps: tuple[Step, ...]) -> bool:
+        """Whether the model after `steps` is here already."""
+        return isinstance(self._made.get(tuple(codec.to_json(step) for step in steps)), passes.Passed)
+
     def _step(self, before: passes.Passed, step: Step) -> passes.Passed:
         context = passes.Context(
             self._samples, self._task.calibration.kind, before.preprocess, self._seed, self._task.calibration.labels

@@ -1,6 +1,9 @@
 """What a person sees: tables on a terminal, one JSON document for programs, progress on standard error."""
 
+import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +12,10 @@ from edgeward.kit import codec
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+
+_UNITS = re.compile(r"(?<=\d) (?=(?:[kMGT]?B|[µm]?s|%|×|ms)\b|%)")
+"""The space between a number and its unit."""
 
 
 def print_json(document: Any) -> None:
@@ -20,6 +27,21 @@ def print_json(document: Any) -> None:
 def say(text: str = "") -> None:
     """A line for a person on standard output."""
     sys.stdout.write(text + "\n")
+
+
+def paragraph(text: str) -> None:
+    """A sentence for a person on standard output; on a terminal, lines end between words, a number stays with its
+    unit, and what is folded stands under the beginning of the text."""
+    say(_folded(text) if sys.stdout.isatty() else text)
+
+
+def _folded(text: str) -> str:
+    width = shutil.get_terminal_size().columns
+    indent = " " * (len(text) - len(text.lstrip()) + 2) if text.startswith(" ") else ""
+    held = _UNITS.sub("\u00a0", text)
+    return textwrap.fill(
+        held, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    ).replace("\u00a0", " ")  # fmt: skip
 
 
 def note(text: str) -> None:
@@ -40,11 +62,14 @@ def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], ri
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False,
+        pad_edge=False, padding=(0, 1, 0, 0),
+    )  # fmt: skip
     for index, column in enumerate(columns):
-        made.add_column(
-            column, justify="right" if index in right else "left", overflow="fold", no_wrap=index == 0 and bool(right)
-        )
+        is_number = index in right
+        # A number stays with its unit; where the table is too wide, words are folded.
+        made.add_column(column, justify="right" if is_number else "left", overflow="fold", no_wrap=is_number)
     for row in rows:
         made.add_row(*(Text(cell) for cell in row))
     return made
@@ -75,7 +100,7 @@ class _Quiet:
         self._said = now
 
     def say(self, text: str) -> None:
-        note(text)
+        note(_folded(text) if sys.stderr.isatty() else text)
 
 
 @contextmanager
@@ -97,7 +122,7 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
                 bar.update(task, description=text, completed=done)
 
             def say(self, text: str) -> None:
-                bar.console.print(text, markup=False, highlight=False)
+                bar.console.print(_folded(text), markup=False, highlight=False, soft_wrap=True)
 
         yield Shown()
 

@@ -176,8 +176,8 @@ def _show(report: "Report", order: "Order") -> None:
     columns = ("recipe", report.metric, "drop", timed(report, "p50"), timed(report, "speed"), "size", "limits")
     console.table(f"{report.model} on {report.target}", columns, rows, right=(1, 2, 3, 4, 5))
     for reason, recipes in _unmeasured(report).items():
-        console.say(f"{', '.join(recipes)}: {reason}")
+        console.paragraph(f"{', '.join(recipes)}: {reason}")
     console.say()
     for line in summary_lines(report):
-        console.say(line)
+        console.paragraph(line)
     console.say(f"\nbundle  {order.output}/bundle\nreport  {order.output}/report.html")

@@ -1,5 +1,6 @@
 """What profilers of runtimes have in common."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -38,9 +39,9 @@ class Profile(Protocol):
         ...
 
 
-def undisturbed(times: Sequence[float]) -> float:
-    """The mean of the faster half without the fastest tenth: what other work on the machine adds is left out, and it
-    is finer than the whole microseconds that profilers tell."""
+def undisturbed(times: Sequence[float], share: float = 0.5) -> float:
+    """The mean of the fastest `share` without the very fastest twentieth: what other work on the machine adds is left
+    out, and it is finer than the whole microseconds that profilers tell."""
     ordered = np.sort(np.asarray(times, np.float64))
-    low, high = len(ordered) // 10, max(1, (len(ordered) + 1) // 2)
-    return float(ordered[low:high].mean())
+    low, high = len(ordered) // 20, max(1, math.ceil(len(ordered) * share))
+    return float(ordered[min(low, high - 1) : high].mean())

@@ -5,14 +5,12 @@ from collections import deque
 from typing import NamedTuple, Protocol
 
 from edgeward.kit.clock import Clock
-from edgeward.kit.errors import EdgewardError
 from edgeward.measure.limits import violations_of
 from edgeward.optimize import mixed, trials
 from edgeward.optimize.explain import noise_of
 from edgeward.optimize.memory import Memory
 from edgeward.optimize.prepare import Order, Task
 from edgeward.optimize.propose import Outcome, Tried, family, follow_ups, recipes
-from edgeward.optimize.sensitivity import SAMPLES
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Recipe, Trial
 
@@ -52,17 +50,15 @@ class Search:
         clock: Clock,
         start_s: float,
         progress: Progress,
-        saved_time: mixed.SavedTime = lambda _: {},
+        saved_time: mixed.SavedTime = lambda _model, _runtime: {},
     ) -> None:
-        self._saved_time = saved_time
         self._order, self._task, self._rig, self._progress = order, task, rig, progress
         self._clock, self._start_s = clock, start_s
         self._chains = trials.Chains(task, order.seed)
         self._tried = list[Tried]()
         self._hopeless = dict[tuple[str, ...], str]()
         self._seen = set[str]()
-        self._plan: mixed.Plan | None = None
-        self._is_planned = False
+        self._mixing = mixed.Mixing(self._chains, task.calibration, order.max_drop, saved_time)
         self._shown = _BEGINS
 
     def run(self) -> Found:
@@ -100,18 +96,8 @@ class Search:
         new = [new for new in follow_ups(self._tried, self._order.max_drop) if new.name not in self._seen]
         if new or self._time_is_over():
             return new
-        if not self._is_planned:
-            self._is_planned, self._plan = True, self._mixed_plan()
-        recipe = self._plan and mixed.next_recipe(self._plan, self._tried)
-        return [] if recipe is None or recipe.name in self._seen else [recipe]
-
-    def _mixed_plan(self) -> mixed.Plan | None:
-        calibration = self._task.calibration
-        samples = [calibration[index] for index in range(min(len(calibration), SAMPLES))]
-        try:
-            return mixed.plan(self._chains, samples, self._tried, self._order.max_drop, self._saved_time)
-        except EdgewardError:
-            return None
+        recipe = self._mixing.next(self._tried, self._seen)
+        return [] if recipe is None else [recipe]
 
     def _outcome(self, recipe: Recipe, memory: Memory, judge: Judge) -> Candidate | Trial | None:
         if self._time_is_over():

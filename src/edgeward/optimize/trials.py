@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import onnx
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -80,7 +81,7 @@ class Chains:
         key = tuple(codec.to_json(step) for step in steps)
         if key not in self._made:
             try:
-                self._made[key] = self._step(self.passed(steps[:-1]), steps[-1])
+                self._made[key] = self._step(self.passed(steps[:-1]), steps[-1], self._unquantised(steps))
             except Exception as error:  # noqa: BLE001 - raised again for each recipe that begins so
                 self._made[key] = error
         found = self._made[key]
@@ -92,9 +93,15 @@ class Chains:
         """Whether the model after `steps` is here already."""
         return isinstance(self._made.get(tuple(codec.to_json(step) for step in steps)), passes.Passed)
 
-    def _step(self, before: passes.Passed, step: Step) -> passes.Passed:
+    def _unquantised(self, steps: tuple[Step, ...]) -> onnx.ModelProto | None:
+        """The model before the first of the steps behind which it was quantised."""
+        place = next((place for place, step in enumerate(steps[:-1]) if step.use.startswith("quantize-")), None)
+        return None if place is None else self.passed(steps[:place]).model
+
+    def _step(self, before: passes.Passed, step: Step, unquantised: onnx.ModelProto | None) -> passes.Passed:
+        calibration = self._task.calibration
         context = passes.Context(
-            self._samples, self._task.calibration.kind, before.preprocess, self._seed, self._task.calibration.labels
+            self._samples, calibration.kind, before.preprocess, self._seed, calibration.labels, unquantised
         )
         after = passes.load(step.use).apply(before.model, step, context)
         return after._replace(notes=(*before.notes, *after.notes))

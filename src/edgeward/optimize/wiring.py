@@ -1,5 +1,6 @@
 """A graph while a pass rewires it: who makes and who reads a value, its constants, and new constants in their place."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -84,3 +85,21 @@ def pads_with_zeros(conv: onnx.NodeProto) -> bool:
     """Whether a convolution may see zeros beyond its input's border."""
     automatic = attribute(conv, "auto_pad", b"NOTSET")
     return automatic in (b"SAME_UPPER", b"SAME_LOWER") or any(attribute(conv, "pads", [0]))
+
+
+def making(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
+    """The part of the model that makes `values`, which are its answers now."""
+    wiring = Wiring(model)
+    needed, wanted = set[str](), [*values]
+    while wanted:
+        name = wanted.pop()
+        if name not in needed:
+            needed.add(name)
+            wanted += wiring.makers[name].input if name in wiring.makers else ()
+    wiring.remove([node for node in wiring.graph.node if not needed & set(node.output)])
+    del wiring.graph.output[:]
+    wiring.graph.output.extend(onnx.ValueInfoProto(name=name) for name in values)
+    kept = [tensor for tensor in wiring.graph.initializer if tensor.name in needed]
+    del wiring.graph.initializer[:]
+    wiring.graph.initializer.extend(kept)
+    return wiring.model

@@ -18,13 +18,15 @@ RAW_FLOAT = "edgeward_raw_float"
 
 class Context(NamedTuple):
     """What a pass may know besides the model: raw calibration samples, what they are, the preprocessing steps that
-    still stand between them and the graph, and class numbers where the samples have them."""
+    still stand between them and the graph, class numbers where the samples have them, and the model as it was before
+    a pass of this recipe quantised it."""
 
     samples: Sequence[Sample]
     kind: SampleKind
     preprocess: Preprocess
     seed: int = 0
     labels: NDArray[np.int64] | None = None
+    unquantised: onnx.ModelProto | None = None
 
 
 class Passed(NamedTuple):

@@ -14,6 +14,7 @@ import onnx
 from onnx import helper
 
 from edgeward.infer import Predictor, Sample, runtimes
+from edgeward.optimize.nearness import share_gained
 from edgeward.optimize.passes.base import Context, DoesNotApply, Pass, Passed
 from edgeward.optimize.wiring import Array, Wiring, attribute, making
 from edgeward.records.candidate import Step
@@ -22,8 +23,6 @@ from edgeward.records.model import Preprocess
 _SAMPLES = 48
 _JUDGING = 144
 _FEWEST = 4
-_SURE = 2.0
-"""Standard errors."""
 _LAYERS = 120
 """Each layer costs a run of the samples up to it."""
 
@@ -43,13 +42,12 @@ class CorrectBias:
             node = wiring.makers[name]
             mean = _means(wiring.model, [name], learned, context.preprocess)[0]
             _shift(wiring, node, wanted - mean)
-        before, after = (_errors(context, made, judging) for made in (model, wiring.model))
-        gains = before - after
-        if gains.mean() <= _SURE * gains.std(ddof=1) / np.sqrt(len(gains)):
+        gained = share_gained(context.unquantised, model, wiring.model, judging, context.preprocess)
+        if not gained:
             raise DoesNotApply("the answers would not come nearer to those of the float model beyond chance")
         note = (
             f"the mean error of {len(pairs)} layers went into their biases: on other samples the answers' squared "
-            f"error fell by {gains.mean() / before.mean():.0%}"
+            f"error fell by {gained:.0%}"
         )
         return Passed(wiring.model, context.preprocess, (note,))
 
@@ -122,21 +120,6 @@ def _add_bias(wiring: Wiring, node: onnx.NodeProto, values: Array) -> None:
     while len(node.input) < 3:
         node.input.append("")
     node.input[2] = made
-
-
-def _errors(context: Context, made: onnx.ModelProto, samples: Sequence[Sample]) -> Array:
-    """Squared difference of each answer from that of the float model."""
-    predictors = [
-        Predictor(runtimes.load("onnxruntime").load(one.SerializeToString(), threads=1), preprocess=context.preprocess)
-        for one in (context.unquantised, made)
-        if one is not None
-    ]
-    errors = []
-    for sample in samples:
-        wanted, got = (predictor.answer(sample).outputs for predictor in predictors)
-        gaps = [np.subtract(got[name], wanted[name], dtype=np.float64) for name in wanted]
-        errors.append(sum(float(np.square(gap).sum()) for gap in gaps))
-    return np.array(errors)
 
 
 plugin: Pass = CorrectBias()

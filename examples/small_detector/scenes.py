@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter, UnidentifiedImageError
 HEIGHT, WIDTH = 96, 128
 SIDES = (20, 52)
 """The least and the largest side of an object, in pixels."""
-MOST_OBJECTS = 5
+OBJECTS = (2, 6)
 _MOST_SHARED = 0.15
 """At most this share of the smaller of two objects is covered by the other."""
 
@@ -52,11 +52,11 @@ def read_pictures(folder: Path) -> Pictures:
 
 
 def scene(pictures: Pictures, generator: np.random.Generator, *, mirrored: bool = False) -> Scene:
-    """One to five objects that hardly cover one another; where `mirrored`, half of them are, as in training."""
+    """Two to six objects that hardly cover one another; where `mirrored`, half of them are, as in training."""
     canvas = _background(pictures, generator)
     boxes: list[tuple[int, int, int, int]] = []
     classes: list[int] = []
-    for _ in range(int(generator.integers(1, MOST_OBJECTS + 1))):
+    for _ in range(int(generator.integers(OBJECTS[0], OBJECTS[1] + 1))):
         box = _place(boxes, generator)
         if box is None:
             continue

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of an inference; else measured.")
 @click.option("--time-limit", metavar="TIME", help="Such as 90s or 10m; what is not tried by then is left out.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--preprocess", type=PATH, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="Steps before and after the model, in TOML.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Fixes a free input shape.")
 @click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
@@ -83,12 +83,14 @@ def command(
     from edgeward.optimize.run import optimize
     from edgeward.records.model import PreprocessFile
 
+    steps = codec.from_toml(preprocess, PreprocessFile) if preprocess else None
     if metric is not None:
         metric_named(metric)
     order = Order(
         model=model, data=data, calibration=calibration, output=output, metric=metric, max_drop=max_drop,
         budget=parse_budget(budget), threads=threads, time_limit_s=_seconds(time_limit), seed=seed,
-        preprocess=codec.from_toml(preprocess, PreprocessFile).preprocess if preprocess else None,
+        preprocess=steps.preprocess if steps else None,
+        postprocess=steps.postprocess if steps else (),
         labels=read_class_names(labels) if labels else (),
         shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
         command=shlex.join(["edgeward", *sys.argv[1:]]), memory=None if no_cache else cache_folder(),

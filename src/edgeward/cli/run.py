@@ -14,9 +14,12 @@ from edgeward.cli.paths import PATH
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
     from edgeward.infer import Answer, Predictor, Sample
-    from edgeward.infer.postprocess import Class
+    from edgeward.infer.postprocess import Box, Class
     from edgeward.records.bundle import Manifest
     from edgeward.records.model import TensorSpec
+
+
+_BOXES_SHOWN = 3
 
 
 class Item(NamedTuple):
@@ -50,7 +53,7 @@ def command(
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Answer files with a verified bundle.
+    """Answer files with a verified bundle: with classes, or with boxes in pixels of each image, best first.
 
     A folder is read with its subfolders, sorted by name. An .npz holds one array per input, samples on the first
     axis. A sample that cannot be read or does not fit is told on standard error; the others are answered, and the
@@ -64,7 +67,7 @@ def command(
     from edgeward.bundle import find_bundle, open_predictor, trusted_keys, verify
 
     verified = verify(find_bundle(bundle), trusted_keys(keys))
-    if top is not None and not verified.manifest.postprocess:
+    if top is not None and not _names_classes(verified.manifest):
         raise click.UsageError(f"--top: {bundle} names no classes")
     items = _items(source, verified.manifest)
     line = _json_line if as_json else None
@@ -77,6 +80,12 @@ def command(
         from edgeward.kit.errors import WrongInput
 
         raise WrongInput(f"{source}: {bad} of {bad + len(rows)} samples could not be answered; they are named above")
+
+
+def _names_classes(manifest: "Manifest") -> bool:
+    from edgeward.records.model import Classify
+
+    return any(isinstance(step, Classify) for step in manifest.postprocess)
 
 
 class Row(NamedTuple):
@@ -295,14 +304,28 @@ def _json_line(name: str, answer: "Answer", classes: "tuple[Class, ...]") -> Non
     }
     if classes:
         line["classes"] = classes
+    if answer.boxes is not None:
+        line["boxes"] = answer.boxes
     sys.stdout.buffer.write(codec.to_json(line) + b"\n")
     sys.stdout.buffer.flush()
 
 
 def _row(name: str, answer: "Answer", classes: "tuple[Class, ...]") -> Row:
-    told = ", ".join(one.label for one in classes) or _brief(answer)
-    score = ", ".join(f"{one.score:.3f}" for one in classes)
+    if answer.boxes is not None:
+        told, score = _brief_boxes(answer.boxes)
+    else:
+        told = ", ".join(one.label for one in classes) or _brief(answer)
+        score = ", ".join(f"{one.score:.3f}" for one in classes)
     return Row(name, told, score, answer.pre_ms, answer.infer_ms, answer.post_ms)
+
+
+def _brief_boxes(boxes: "tuple[Box, ...]") -> tuple[str, str]:
+    """The first few with their corners in pixels, and their scores."""
+    shown = boxes[:_BOXES_SHOWN]
+    told = [f"{box.label} {box.x1:.0f},{box.y1:.0f}–{box.x2:.0f},{box.y2:.0f}" for box in shown]
+    if more := len(boxes) - len(shown):
+        told.append(f"{more} more")
+    return ", ".join(told) or "nothing found", ", ".join(f"{box.score:.3f}" for box in shown)
 
 
 def _brief(answer: "Answer") -> str:

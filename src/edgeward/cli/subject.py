@@ -117,7 +117,11 @@ def _sort_labels(data: LoadedSet, manifest: Manifest) -> None:
     if strange := sorted(set(data.class_names) - known):
         raise WrongInput(f"{data.name}: {manifest.name} knows no class {strange[0]!r}")
     places = np.array([manifest.labels.index(name) for name in data.class_names], np.int64)
-    data.labels = places[data.labels]
+    if data.annotation == "boxes":
+        classes = data.labels[..., 4].astype(np.int64)
+        data.labels[..., 4] = np.where(classes >= 0, places[classes], -1)
+    else:
+        data.labels = places[data.labels]
 
 
 def predictor_for(subject: Subject, data: LoadedSet) -> Predictor:

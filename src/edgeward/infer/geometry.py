@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeward.kit.errors import WrongInput
 from edgeward.records.model import CenterCrop, Preprocess, Resize
 
 
@@ -32,6 +33,17 @@ class Placement(NamedTuple):
         rows, columns = places
         values = mask[rows[:, None], columns[None]]
         return np.where((rows >= 0)[:, None] & (columns >= 0)[None], values, outside)
+
+
+def image_size(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Height and width of a sample: planes × height × width where only that can be, else height × width (× channels).
+
+    Raises WrongInput for what is no image.
+    """
+    if len(shape) not in (2, 3):
+        raise WrongInput(f"boxes and masks stand in images; the samples have shape {list(shape)}")
+    planes_first = len(shape) == 3 and shape[0] in (1, 3) and shape[2] not in (1, 3)
+    return (shape[1], shape[2]) if planes_first else (shape[0], shape[1])
 
 
 def placement_of(steps: Preprocess, height: int, width: int) -> Placement:

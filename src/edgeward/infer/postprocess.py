@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Struct
 from numpy.typing import NDArray
 
+from edgeward.infer.geometry import Placement
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Classify, Detect, Postprocess
 
@@ -20,6 +21,18 @@ class Class(Struct, frozen=True):
     label: str
     index: int
     score: float
+
+
+class Box(Struct, frozen=True):
+    """One object the model sees in an image: its class with the score, and its corners in pixels of the raw image."""
+
+    label: str
+    index: int
+    score: float
+    x1: float
+    y1: float
+    x2: float
+    y2: float
 
 
 def softmax(scores: NDArray[Any]) -> NDArray[np.float32]:
@@ -57,6 +70,22 @@ def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Clas
 
 def _named(index: int, score: float, labels: Sequence[str]) -> Class:
     return Class(labels[index] if index < len(labels) else str(index), index, float(score))
+
+
+def boxes_of(
+    step: Detect, outputs: Sequence[NDArray[Any]], labels: Sequence[str], placed: Placement, size: tuple[int, int]
+) -> tuple[Box, ...]:
+    """The objects in one sample's outputs (no batch axis), best first, in a raw image of this height and width.
+
+    Raises what `detections_of` raises.
+    """
+    rows = placed.to_raw(detections_of(step, outputs, height=placed.height, width=placed.width)).astype(np.float64)
+    rows[:, :4] = rows[:, :4].clip(0, (size[1], size[0], size[1], size[0]))
+    found = []
+    for x1, y1, x2, y2, score, index in rows.round(4).tolist():
+        one = _named(int(index), score, labels)
+        found.append(Box(one.label, one.index, one.score, x1, y1, x2, y2))
+    return tuple(found)
 
 
 def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int) -> NDArray[np.float32]:

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import postprocess as post
+from edgeward.infer.geometry import image_size, placement_of
 from edgeward.infer.preprocess import Preprocessor
 from edgeward.infer.runtimes.base import Session
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
-from edgeward.records.model import Postprocess, Preprocess, TensorSpec
+from edgeward.records.model import Detect, Postprocess, Preprocess, TensorSpec
 
 Sample = Mapping[str, NDArray[Any]]
 """One array per model input, without a batch axis, before preprocessing."""
@@ -27,7 +28,8 @@ _SAME = 1e-4
 class Answer(NamedTuple):
     """What the model says of one sample, and where the time went (milliseconds).
 
-    `outputs` has one array per model output without its batch axis; `classes` is empty unless the steps classify.
+    `outputs` has one array per model output without its batch axis; `classes` is empty unless the steps classify,
+    `boxes` is None unless they detect.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -35,10 +37,12 @@ class Answer(NamedTuple):
     pre_ms: float
     infer_ms: float
     post_ms: float
+    boxes: tuple[post.Box, ...] | None = None
 
 
 class Predictor:
-    """Runs `session` on raw samples. Preprocessing applies to the first input, postprocessing to the first output."""
+    """Runs `session` on raw samples. Preprocessing applies to the first input, postprocessing to the first output,
+    or to the first two where boxes and scores are a pair. `detects` is the step that reads boxes, None without one."""
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class Predictor:
         self._prepare = Preprocessor(preprocess) if preprocess else None
         self.preprocess = preprocess
         self.postprocess = postprocess
+        self.detects = next((step for step in postprocess if isinstance(step, Detect)), None)
         self._labels = labels
         self._slots = tuple((spec.name, _dtype_of(spec), spec.shape[1:], _size(spec)) for spec in session.inputs)
         self._names = tuple(spec.name for spec in session.outputs)
@@ -71,7 +76,19 @@ class Predictor:
         done = perf_counter_ns()
         outputs = {name: value[0] if value.ndim else value for name, value in zip(self._names, values, strict=True)}
         classes = post.classes_of(self.postprocess, outputs[self._names[0]], self._labels)
-        return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6)
+        boxes = self.boxes(sample, outputs.values()) if self.detects is not None else None
+        spent = (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6
+        return Answer(outputs, classes, *spent, boxes)
+
+    def boxes(self, sample: Sample, outputs: Iterable[NDArray[Any]]) -> tuple[post.Box, ...]:
+        """The objects that these outputs (no batch axis) find in a raw image, best first; none where no step detects.
+
+        Raises WrongInput where the sample is no image or the outputs are no such head.
+        """
+        if self.detects is None:
+            return ()
+        size = image_size(next(iter(sample.values())).shape)
+        return post.boxes_of(self.detects, [*outputs], self._labels, placement_of(self.preprocess, *size), size)
 
     def tensors(self, sample: Sample) -> dict[str, NDArray[Any]]:
         """The model's input tensors for one sample, without a batch axis."""

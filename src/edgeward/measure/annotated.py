@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor
-from edgeward.infer.geometry import Placement, placement_of
+from edgeward.infer.geometry import Placement, image_size, placement_of
 from edgeward.infer.postprocess import boxes_and_scores, detections_of, overlaps
 from edgeward.kit.errors import EdgewardError, WrongInput
 from edgeward.measure.annotations import read_mask
@@ -19,6 +19,7 @@ from edgeward.records.model import Detect
 
 _EVALUATED_FROM = 0.01
 """Average precision ranks all boxes, so that the threshold of everyday use would cut it off."""
+_USED_FROM = 0.25
 _LOOKED_AT = 32
 
 Group = tuple[NDArray[Any], ...]
@@ -40,16 +41,29 @@ def detections(predictor: Predictor, data: LoadedSet, groups: Iterator[Group]) -
     """
     scenes = _scenes(predictor, data, groups)
     first = list(islice(scenes, _LOOKED_AT))
-    said = next((step for step in predictor.postprocess if isinstance(step, Detect)), None)
-    class_count = int(data.labels[..., 4].max(initial=-1)) + 1 if data.labels is not None else 0
-    step = said or fitted_step(first, class_count)
-    _check_classes(step, first[0], class_count, data.name)
+    step = predictor.detects or fitted_step(first, class_count_of(data))
+    _check_classes(step, first[0], class_count_of(data), data.name)
     step = replace(step, score_threshold=min(step.score_threshold, _EVALUATED_FROM))
     found = np.full((len(data), step.most, 6), -1, np.float32)
     for place, scene in enumerate(_chained(first, scenes)):
         rows = _decoded(step, scene)
         found[place, : len(rows)] = rows
     return found
+
+
+def detect_step(predictor: Predictor, data: LoadedSet) -> Detect:
+    """The step that reads the boxes of this model best, with the thresholds of everyday use, found on annotated data.
+
+    Raises WrongInput where the outputs are no head that we read.
+    """
+    part = data.part(np.arange(min(len(data), _LOOKED_AT)))
+    step = fitted_step(list(_scenes(predictor, part, predictor.outputs_of(part))), class_count_of(data))
+    return replace(step, score_threshold=_USED_FROM)
+
+
+def class_count_of(data: LoadedSet) -> int:
+    """So many classes a model must know at least to be judged on these boxes."""
+    return int(data.labels[..., 4].max(initial=-1)) + 1 if data.labels is not None else 0
 
 
 def _check_classes(step: Detect, scene: _Scene, class_count: int, where: str) -> None:
@@ -73,11 +87,10 @@ def _scenes(predictor: Predictor, data: LoadedSet, groups: Iterator[Group]) -> I
 
 
 def _placed(predictor: Predictor, data: LoadedSet, place: int) -> Placement:
-    shape = next(iter(data[place].values())).shape
-    if len(shape) not in (2, 3):
-        raise WrongInput(f"{data.name}: boxes and masks stand in images; the samples have shape {list(shape)}")
-    planes_first = len(shape) == 3 and data.kind != "image" and shape[0] in (1, 3) and shape[2] not in (1, 3)
-    height, width = shape[1:] if planes_first else shape[:2]
+    try:
+        height, width = image_size(next(iter(data[place].values())).shape)
+    except WrongInput as error:
+        raise WrongInput(f"{data.name}: {error.message}") from error
     return placement_of(predictor.preprocess, height, width)
 
 

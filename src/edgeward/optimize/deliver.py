@@ -92,7 +92,7 @@ def _parts(
         kind=task.evaluation.kind, inputs=_raw_specs(task, chosen.preprocess, session.inputs),
         self_test_inputs=inputs, self_test_expected=bundle.expected_outputs(predictor, inputs),
         precision=chosen.trial.precision, targets=(report.target,), preprocess=chosen.preprocess,
-        folded=task.preprocess[len(chosen.preprocess) :], postprocess=_postprocess(report, chosen.outputs),
+        folded=task.preprocess[len(chosen.preprocess) :], postprocess=_postprocess(report, task, chosen.outputs),
         labels=tuple(labels), thread_count=report.setting.thread_count,
         sample_rate_hz=task.evaluation.sample_rate_hz,
         tolerance=_TOLERANCES.get(chosen.trial.precision, _LOOSE_TOLERANCE),
@@ -128,8 +128,11 @@ def _raw_specs(task: Task, preprocess: Preprocess, inputs: tuple[TensorSpec, ...
     return tuple(specs)
 
 
-def _postprocess(report: Report, outputs: NDArray[Any]) -> Postprocess:
-    """Classifiers name their best class; scores that are no probabilities yet are made so for it."""
+def _postprocess(report: Report, task: Task, outputs: NDArray[Any]) -> Postprocess:
+    """As the user said it, or as boxes were read. Else classifiers name their best class; scores that are no
+    probabilities yet are made so for it."""
+    if task.postprocess:
+        return task.postprocess
     flat = outputs.reshape(len(outputs), -1)
     if report.metric not in ("top1", "top5", "f1") or flat.shape[1] < 2 or outputs.dtype.kind != "f":
         return ()

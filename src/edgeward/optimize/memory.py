@@ -46,7 +46,8 @@ class Memory:
         self._task = b"".join(
             [
                 codec.digest_of(task.model_bytes).encode(), _digest(task.evaluation), _digest(task.calibration),
-                codec.to_json(task.preprocess), judge.metric.name.encode(), b"%d %d" % (judge.seed, rig.threads),
+                codec.to_json(task.preprocess), codec.to_json(task.postprocess), judge.metric.name.encode(),
+                b"%d %d" % (judge.seed, rig.threads),
                 rig.place.key.encode(), _own_code(),
             ]
         )  # fmt: skip

@@ -13,6 +13,7 @@ import onnx
 from edgeward.infer import Predictor
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError, WrongInput
+from edgeward.measure.annotated import detect_step
 from edgeward.measure.dataset import LoadedSet, open_dataset
 from edgeward.measure.evaluate import answers
 from edgeward.measure.fit import IMAGE_SCALINGS, fit_steps
@@ -21,7 +22,7 @@ from edgeward.measure.quality import METRICS
 from edgeward.optimize.inspect import describe, fix_shapes
 from edgeward.optimize.parity import prove
 from edgeward.optimize.readers import Read, read
-from edgeward.records.model import ModelFacts, Preprocess, TensorSpec
+from edgeward.records.model import Detect, ModelFacts, Postprocess, Preprocess, TensorSpec
 from edgeward.records.target import Budget
 
 BASELINE_RUNTIME = "onnxruntime"
@@ -51,10 +52,12 @@ class Order(NamedTuple):
     overwrite: bool
     command: str
     memory: Path | None = None
+    postprocess: Postprocess = ()
 
 
 class Task(NamedTuple):
-    """What is to be optimised: the model as given, its data, and the steps that bring one to the other."""
+    """What is to be optimised: the model as given, its data, the steps that bring one to the other, and those that
+    read the answer."""
 
     model: onnx.ModelProto
     model_bytes: bytes
@@ -63,6 +66,7 @@ class Task(NamedTuple):
     calibration: LoadedSet
     preprocess: Preprocess
     notes: tuple[str, ...]
+    postprocess: Postprocess = ()
 
 
 def prepare(order: Order) -> Task:
@@ -87,11 +91,27 @@ def _task(order: Order, found: Read, model_bytes: bytes, session: Session) -> Ta
     if steps is None:
         steps = _steps(session, inputs, calibration, notes)
     _check_fit(order, session, evaluation, steps)
+    postprocess = _reading(order, session, evaluation, steps, notes)
     if found.original is not None:
         predictor = Predictor(session, preprocess=steps)
         few = [predictor.tensors(calibration[index]) for index in range(min(len(calibration), _PARITY_SAMPLES))]
         notes.append(prove(found.original, session, few, is_quantized=found.is_quantized))
-    return Task(found.model, model_bytes, describe(found.model), evaluation, calibration, steps, tuple(notes))
+    facts = describe(found.model)
+    return Task(found.model, model_bytes, facts, evaluation, calibration, steps, tuple(notes), postprocess)
+
+
+def _reading(order: Order, session: Session, evaluation: LoadedSet, steps: Preprocess, notes: list[str]) -> Postprocess:
+    """How answers are read: as the order says; for boxes also as the model as given reads best, so that every
+    candidate is read alike."""
+    if evaluation.annotation != "boxes" or any(isinstance(step, Detect) for step in order.postprocess):
+        return order.postprocess
+    step = detect_step(Predictor(session, preprocess=steps), evaluation)
+    form = f"{step.layout}, {step.box_format} in {'shares of the input' if step.normalized else 'pixels'}"
+    notes.append(
+        f"boxes are read as {form}{', sigmoid' if step.sigmoid else ''}, which fits the first images best; "
+        "[[postprocess]] in the --preprocess FILE says it for good"
+    )
+    return (*order.postprocess, step)
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def as_given(task: Task, order: Order, rig: Rig) -> tuple[Candidate, Judge]:
     file = rig.folder / "given.onnx"
     file.write_bytes(task.model_bytes)
     with rig.place.open(str(file), recipe.runtime, rig.threads) as session:
-        predictor = Predictor(session, preprocess=task.preprocess)
+        predictor = Predictor(session, preprocess=task.preprocess, postprocess=task.postprocess)
         found = answers(predictor, task.evaluation, metric=order.metric)
     metric = chosen_metric(order.metric, found, str(order.data))
     targets = found.outputs if found.targets is None or metric.kind == "reference" else found.targets
@@ -185,7 +185,7 @@ def _measured(
     file = rig.folder / f"{recipe.name}{exporter.suffix}"
     file.write_bytes(exported.data)
     with rig.place.open(str(file), recipe.runtime, rig.threads) as session:
-        predictor = Predictor(session, preprocess=passed.preprocess)
+        predictor = Predictor(session, preprocess=passed.preprocess, postprocess=task.postprocess)
         feeds = save_feeds(predictor, task.evaluation, rig.folder / f"{recipe.name}.npz")
         contender = Contender(str(file), recipe.runtime, rig.threads, str(feeds))
         cost = rig.place.measure_alone(contender)

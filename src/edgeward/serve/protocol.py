@@ -43,12 +43,14 @@ class Port(NamedTuple):
 
 
 class Signature(NamedTuple):
-    """What a served model takes and gives. `labels` and `softmax` are for the classes of the first output."""
+    """What a served model takes and gives. `labels` and `softmax` are for the classes of the first output; `answers`
+    are the outputs for clients that name none, all where it is empty."""
 
     inputs: dict[str, Port]
     outputs: dict[str, Port]
     labels: tuple[str, ...] = ()
     softmax: bool = False
+    answers: tuple[str, ...] = ()
 
 
 class Wanted(NamedTuple):
@@ -141,13 +143,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 def signature(
-    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], labels: Sequence[str] = (), *, softmax: bool = False
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+    labels: Sequence[str] = (),
+    *,
+    softmax: bool = False,
+    answers: Sequence[str] = (),
 ) -> Signature:
     """What clients see of a model whose specs (without a batch axis) are these.
 
     Raises Unsupported for a dtype that the protocol cannot carry.
     """
-    return Signature(_ports(inputs), _ports(outputs), tuple(labels), softmax)
+    return Signature(_ports(inputs), _ports(outputs), tuple(labels), softmax, tuple(answers))
 
 
 def _ports(specs: Sequence[TensorSpec]) -> dict[str, Port]:
@@ -345,7 +352,7 @@ def _array(values: list[Any], port: Port) -> NDArray[Any]:
 def _wanted(given: _Request, model: Signature) -> tuple[Wanted, ...]:
     binary = given.parameters is not None and given.parameters.binary_data_output
     if not given.outputs:
-        return tuple(Wanted(name, binary, 0) for name in model.outputs)
+        return tuple(Wanted(name, binary, 0) for name in model.answers or model.outputs)
     wanted: dict[str, Wanted] = {}
     for one in given.outputs:
         if one.name not in model.outputs:

@@ -19,6 +19,7 @@ from edgeward.optimize.one_sample import one_sample
 from edgeward.records.model import TensorSpec
 
 _NAMED = 4
+_DELEGATE = "executorch_call_delegate"
 
 
 def lowered(model: onnx.ModelProto) -> Exported:
@@ -33,12 +34,13 @@ def lowered(model: onnx.ModelProto) -> Exported:
             edge = to_edge_transform_and_lower(
                 program, partitioner=[XnnpackPartitioner()], constant_methods={"edgeward": _signature(fixed, program)}
             )
+            told = _told(edge.exported_program().graph)
             data = bytes(edge.to_executorch().buffer)
     except EdgewardError:
         raise
     except Exception as error:  # torch and ExecuTorch raise whatever their passes raise
         raise Unsupported(f"ExecuTorch cannot take this model: {' '.join(str(error).split())[:200]}") from error
-    return Exported(data, (_told(edge.exported_program().graph),))
+    return Exported(data, (told,))
 
 
 def _signature(model: onnx.ModelProto, program: Any) -> str:
@@ -65,15 +67,19 @@ def _inputs(model: onnx.ModelProto) -> list[TensorSpec]:
 
 def _told(graph: Any) -> str:
     """What XNNPACK took, and what runs in ExecuTorch's own, slower kernels."""
-    calls = [str(node.target) for node in graph.nodes if node.op == "call_function"]
-    parts = sum("executorch_call_delegate" in call for call in calls)
-    left = Counter(
-        call.removeprefix("aten.").partition(".")[0] for call in calls
-        if "executorch_call_delegate" not in call and "getitem" not in call
-    )  # fmt: skip
+    calls = [_operator(node.target) for node in graph.nodes if node.op == "call_function"]
+    parts = calls.count(_DELEGATE)
+    left = Counter(call for call in calls if call not in (_DELEGATE, "getitem"))
+    if not left:
+        return f"XNNPACK runs all of the model, in {parts} parts"
     named = ", ".join(f"{count} {name}" for name, count in left.most_common(_NAMED))
-    more = (
-        f" and {left.total() - sum(count for _, count in left.most_common(_NAMED))} more" if len(left) > _NAMED else ""
-    )
-    rest = f"; {named}{more} run in ExecuTorch's own kernels" if left else ", and all of it"
-    return f"XNNPACK runs {parts} part{'s' if parts != 1 else ''} of the model{rest}"
+    more = left.total() - sum(count for _, count in left.most_common(_NAMED))
+    rest = f", {more} more" if more else ""
+    return f"XNNPACK runs {parts} parts of the model; in ExecuTorch's own kernels run {named}{rest}"
+
+
+def _operator(target: Any) -> str:
+    """Such as "permute_copy"; a plain function's own name."""
+    if hasattr(target, "_schema"):
+        return str(target._schema.name).rpartition("::")[2].lstrip("_")
+    return str(getattr(target, "__name__", target))

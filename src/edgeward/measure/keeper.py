@@ -65,14 +65,17 @@ def arch() -> str:
 
 
 def emulated() -> bool:
-    """Whether the kernel's processor is of another family than ours: then we run under emulation."""
+    """Whether another processor plays ours: user emulation hides in /proc/self but not beside it, a whole emulated
+    machine names its maker, and a kernel's account of an x86 is no Arm's."""
+    with contextlib.suppress(OSError):
+        if "qemu" in Path("/proc/thread-self/exe").readlink().name:
+            return True
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        fields = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
     except OSError:
         return False
-    return (platform.machine() == "aarch64" and "vendor_id" in text) or any(
-        name.startswith("QEMU") for name in (line.partition(":")[2].strip() for line in text.splitlines())
-    )
+    foreign = arch() == "aarch64" and any(name.strip() == "vendor_id" for name, _, _ in fields)
+    return foreign or any(value.strip().startswith("QEMU") for _, _, value in fields)
 
 
 def hello() -> Answer:

@@ -44,7 +44,7 @@ def test_int8_answers_may_differ_where_one_cpu_has_another_product():
 
 def test_limits_that_were_held_against_forecasts_are_named():
     told = timing.notes("forecast", PI, HERE, Budget(latency_p95_ms=8, bundle_bytes=9, peak_memory_bytes=1), threads=1)
-    assert "the budget's p95 and peak memory were held against these forecasts" in told
+    assert "the limits on p95 and peak memory were held against these forecasts" in told
     assert not [
         note for note in timing.notes("forecast", PI, HERE, Budget(bundle_bytes=9), threads=1) if "held" in note
     ]

@@ -158,9 +158,15 @@ def _unmeasured(report: "Report") -> dict[str, list[str]]:
     return found
 
 
+def _on_two_lines(report: "Report", *figures: str) -> list[str]:
+    """Names of columns that are no wider than their figures."""
+    from edgeward.optimize.words import timed
+
+    return [timed(report, figure).replace(" (", "\n(") for figure in figures]
+
+
 def _show(report: "Report", order: "Order") -> None:
     from edgeward.optimize.report import summary_lines
-    from edgeward.optimize.words import timed
 
     rows = [
         (
@@ -175,7 +181,7 @@ def _show(report: "Report", order: "Order") -> None:
         for trial in report.trials
         if trial.failure is None
     ]
-    columns = ("recipe", report.metric, "drop", timed(report, "p50"), timed(report, "speed"), "size", "limits")
+    columns = ("recipe", report.metric, "drop", *_on_two_lines(report, "p50", "speed"), "size", "limits")
     console.table(f"{report.model} on {report.target}", columns, rows, right=(1, 2, 3, 4, 5))
     for reason, recipes in _unmeasured(report).items():
         console.paragraph(f"{', '.join(recipes)}: {reason}")

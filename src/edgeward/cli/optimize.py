@@ -13,7 +13,7 @@ from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.optimize.prepare import Order
-    from edgeward.records.candidate import Report, Trial
+    from edgeward.records.candidate import Report
 
 
 @click.command()
@@ -143,21 +143,6 @@ def _shape(text: str) -> tuple[str, tuple[int, ...]]:
     return name, tuple(int(dim) for dim in dims.split("x"))
 
 
-def _standing(report: "Report", trial: "Trial") -> str:
-    if trial.violations:
-        return "missed " + ", ".join(violation.limit for violation in trial.violations)
-    return "chosen" if report.chosen and trial.recipe == report.chosen.recipe else "kept"
-
-
-def _unmeasured(report: "Report") -> dict[str, list[str]]:
-    """The recipes that have no figures, by their reason."""
-    found: dict[str, list[str]] = {}
-    for trial in report.trials:
-        if trial.failure is not None:
-            found.setdefault(trial.failure, []).append(trial.recipe)
-    return found
-
-
 def _on_two_lines(report: "Report", *figures: str) -> list[str]:
     """Names of columns that are no wider than their figures."""
     from edgeward.optimize.words import timed
@@ -167,6 +152,7 @@ def _on_two_lines(report: "Report", *figures: str) -> list[str]:
 
 def _show(report: "Report", order: "Order") -> None:
     from edgeward.optimize.report import summary_lines
+    from edgeward.optimize.words import forecast_kept, standing, unmeasured
 
     rows = [
         (
@@ -176,16 +162,18 @@ def _show(report: "Report", order: "Order") -> None:
             console.milliseconds(trial.latency_ms.p50 if trial.latency_ms else None),
             "–" if trial.speedup_p50 is None else f"{trial.speedup_p50:.2f}×",
             console.size(trial.size_bytes),
-            _standing(report, trial),
+            standing(report, trial),
         )
         for trial in report.trials
         if trial.failure is None
     ]
     columns = ("recipe", report.metric, "drop", *_on_two_lines(report, "p50", "speed"), "size", "limits")
     console.table(f"{report.model} on {report.target}", columns, rows, right=(1, 2, 3, 4, 5))
-    for reason, recipes in _unmeasured(report).items():
-        console.paragraph(f"{', '.join(recipes)}: {reason}")
     console.say()
-    for line in summary_lines(report):
+    for reason, recipes in unmeasured(report).items():
+        console.paragraph(f"{', '.join(recipes)}: {reason}")
+    if unmeasured(report):
+        console.say()
+    for line in filter(None, (*summary_lines(report), forecast_kept(report))):
         console.paragraph(line)
     console.say(f"\nbundle  {order.output}/bundle\nreport  {order.output}/report.html")

@@ -60,13 +60,12 @@ class OpenVinoProfile:
                 self._told[place] = node
 
     def node_times(self) -> tuple[NodeTime, ...]:
-        return tuple(
-            NodeTime(
-                name=str(node.node_name), kernel=str(node.node_type), placement=f"CPU {_kernel(str(node.exec_type))}",
-                time_ms=undisturbed(self._taken[place], _SHARE) + _HALF_TICK_MS, is_conversion=str(node.node_type) in _LAYOUT,
-            )
-            for place, node in self._told.items()
-        )  # fmt: skip
+        return tuple(self._node_time(node, self._taken[place]) for place, node in self._told.items())
+
+    def _node_time(self, node: Any, taken: list[float]) -> NodeTime:
+        kind = str(node.node_type)
+        time_ms = undisturbed(taken, _SHARE) + _HALF_TICK_MS
+        return NodeTime(str(node.node_name), kind, f"CPU {_kernel(str(node.exec_type))}", time_ms, kind in _LAYOUT)
 
 
 @cache

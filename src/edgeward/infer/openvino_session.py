@@ -68,7 +68,8 @@ class OpenVinoSession:
             if str((info := node.get_rt_info())["layerType"].astype(str)) in _HEAVY
         )
         found = used.most_common(1)
-        return _DTYPES.get(found[0][0], "float32") if found else "float32"
+        kind = _DTYPES.get(found[0][0], "float32") if found else "float32"
+        return "int8" if kind == "uint8" else kind  # the same kernels, for what is not below zero
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
         with self._lock:

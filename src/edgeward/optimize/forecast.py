@@ -24,6 +24,7 @@ _TINY_MS = 0.003
 _CLEAR = 1.1
 """A gain nearer to 1 than this is called none."""
 _MOST_REASONS = 4
+_VERBS = {"gain": "gain", "lose": "lose", "keep": "stay as fast"}
 _FEW_CHANNELS = 4
 _MACS_PER_WEIGHT_READ_ONCE = 4
 _SMALLEST_MEMORY_BOUND_BYTES = 1 << 20
@@ -209,7 +210,7 @@ def lines(told: Forecast) -> tuple[str, ...]:
     if not told.layers or not told.runtimes:
         return (told.summary,)
     parts = [
-        f"  {len(one.layers)} of {len(told.layers)} layers, {one.share * 100:.0f} % of the time, {one.word}: {one.why}"
+        f"  {len(one.layers)} of {len(told.layers)} layers {one.verb}, {one.share * 100:.0f} % of the time: {one.why}"
         for one in reasons(told.layers)
     ]
     return (told.summary, f"layer by layer in {told.runtimes[0].runtime}:", *parts[:_MOST_REASONS])
@@ -218,7 +219,7 @@ def lines(told: Forecast) -> tuple[str, ...]:
 class Reason(NamedTuple):
     """Layers that int8 does the same to for the same reason, and their share of the time."""
 
-    word: str
+    verb: str
     why: str
     layers: tuple[Layer, ...]
     share: float
@@ -229,11 +230,10 @@ def reasons(layers: Sequence[Layer]) -> tuple[Reason, ...]:
     groups: dict[tuple[str, str], list[Layer]] = {}
     for layer in layers:
         if layer.forecast_gain is not None:
-            word = {"gain": "gain", "lose": "lose", "keep": "neither gain nor lose"}[_word(layer.forecast_gain)]
-            groups.setdefault((word, layer.why), []).append(layer)
+            groups.setdefault((_VERBS[_word(layer.forecast_gain)], layer.why), []).append(layer)
     found = [
-        Reason(word, why, tuple(mine), sum(layer.share or 0.0 for layer in mine))
-        for (word, why), mine in groups.items()
+        Reason(verb, why, tuple(mine), sum(layer.share or 0.0 for layer in mine))
+        for (verb, why), mine in groups.items()
     ]
     return tuple(sorted(found, key=lambda reason: -reason.share))
 
@@ -256,7 +256,7 @@ def with_truth(told: Forecast, trials: Sequence[Trial], baseline: Trial) -> Fore
 
 def _measured(one: RuntimeForecast, trials: Sequence[Trial], baseline: Trial) -> RuntimeForecast:
     mine = [trial for trial in trials if trial.runtime == one.runtime and trial.latency_ms is not None]
-    quantised = [trial for trial in mine if _is_static_int8(trial)]
+    quantised = [trial for trial in mine if is_static_int8(trial)]
     if not quantised or baseline.latency_ms is None:
         return one
     best_ms, best = min(((t.latency_ms.p50, t) for t in quantised if t.latency_ms), key=lambda pair: pair[0])
@@ -267,7 +267,8 @@ def _measured(one: RuntimeForecast, trials: Sequence[Trial], baseline: Trial) ->
     )  # fmt: skip
 
 
-def _is_static_int8(trial: Trial) -> bool:
+def is_static_int8(trial: Trial) -> bool:
+    """Whether it is one of those that the forecast is about."""
     return any(step.use == "quantize-static" for step in trial.steps)
 
 

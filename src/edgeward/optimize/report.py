@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from edgeward.optimize import plots, rows, words
+from edgeward.optimize import layer_page, plots, rows, words
 from edgeward.optimize.words import summary_lines
 from edgeward.records.candidate import Report, Step, Trial
 from edgeward.records.model import Dataset
@@ -36,7 +36,11 @@ def to_html(report: Report) -> str:
 {_tradeoff(report)}
 {_latencies(report)}
 {_losses(report)}
+{layer_page.forecast_section(report)}
+{layer_page.layers_section(report)}
+{_done(report)}
 {_table(report)}
+{_refused(report)}
 {_how(report)}
 </main>
 <footer>Edgeward {escape(report.edgeward_version)} · the same figures for programs are in report.json</footer>
@@ -145,8 +149,8 @@ def _tradeoff(report: Report) -> str:
     return (
         f"<section><h2>{words.timed(report, 'Speed against quality')}</h2><p>"
         "The area of a dot is the size of the file. Lines to the right "
-        "reach the 95th percentile of latency, upright lines are the 95 % interval of quality. Numbers are those of "
-        f"the table.</p>{_figure(wide, plots.tradeoff(report, _NARROW))}"
+        "reach the 95th percentile of latency, upright lines are the 95&nbsp;% interval of quality. Numbers are those "
+        f"of the table.</p>{_figure(wide, plots.tradeoff(report, _NARROW))}"
         f'<ul class="legend">{legend}</ul></section>'
     )
 
@@ -169,7 +173,7 @@ def _losses(report: Report) -> str:
         return ""
     return (
         f"<section><h2>What quality it costs</h2><p>The {words.drop_word(report)} of {escape(report.metric)} from your "
-        "model, with its 95 % interval. Right of the gate is too much.</p>"
+        "model, with its 95&nbsp;% interval. Right of the gate is too much.</p>"
         f"{_figure(wide, rows.losses(report, _NARROW))}</section>"
     )
 
@@ -189,7 +193,11 @@ def _table(report: Report) -> str:
         f'<th scope="col" class="{place}">{escape(name)}<small>{escape(under)}</small></th>'
         for name, under, place in heads
     )
-    listed = "".join(_row(report, number, trial) for number, trial in enumerate(words.in_order(report), start=1))
+    listed = "".join(
+        _row(report, number, trial)
+        for number, trial in enumerate(words.in_order(report), start=1)
+        if trial.failure is None
+    )
     return (
         '<section class="long"><h2>Every candidate</h2><div class="scroll" role="region" tabindex="0" '
         'aria-label="Every candidate"><table><thead><tr><th scope="col" class="number">#</th>'
@@ -230,9 +238,45 @@ def _cell(value: str, under: str) -> str:
 
 def _recipes(report: Report) -> str:
     listed = "".join(
-        f"<dt>{escape(words.name(report, trial))}</dt><dd>{_made(trial)}</dd>" for trial in words.in_order(report)
+        f"<dt>{escape(words.name(report, trial))}</dt><dd>{_made(trial)}</dd>"
+        for trial in words.in_order(report)
+        if trial.failure is None
     )
     return f'<details><summary>What each recipe did</summary><dl class="facts">{listed}</dl></details>'
+
+
+def _done(report: Report) -> str:
+    """What each pass did to the chosen model, and how near its answers are; empty where it is the model as given."""
+    chosen = report.chosen
+    if chosen is None or not chosen.steps:
+        return ""
+    steps = "".join(f"<li><code>{escape(step.use)}</code>{_options(step)}</li>" for step in chosen.steps)
+    notes = "".join(f"<li>{escape(note)}</li>" for note in chosen.notes)
+    return (
+        f"<section><h2>What was done to it</h2><p>The passes of {escape(chosen.recipe)}, in their order, and what they "
+        f'said.</p><ol class="steps">{steps}</ol>'
+        + (f'<ul class="reasons">{notes}</ul>' if notes else "")
+        + "</section>"
+    )
+
+
+def _options(step: Step) -> str:
+    told = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in step.options.items())
+    return f"<small>{escape(told)}</small>" if told else ""
+
+
+def _refused(report: Report) -> str:
+    """What was not timed with the others, by reason; empty where all was."""
+    groups = words.unmeasured(report)
+    if not groups:
+        return ""
+    listed = "".join(
+        f"<dt>{escape(', '.join(recipes))}</dt><dd>{escape(reason)}</dd>" for reason, recipes in groups.items()
+    )
+    return (
+        '<section class="long"><h2>What was left out, and why</h2><p>A candidate that cannot be chosen any more is '
+        f'stopped early; one that fails is told with its reason.</p><dl class="facts refused">{listed}</dl></section>'
+    )
 
 
 def _made(trial: Trial) -> str:
@@ -276,8 +320,18 @@ def _how(report: Report) -> str:
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
     return (
         f'<section class="long"><h2>How it was measured</h2><dl class="facts">{listed}'
-        f"<dt>To repeat it</dt><dd><code>{escape(report.command)}</code></dd></dl></section>"
+        f"</dl><h3>To repeat it</h3>{_commands(report)}</section>"
     )
+
+
+def _commands(report: Report) -> str:
+    """What to type: the search itself, and in its output folder the check of each of its figures."""
+    threads = f" --threads {report.setting.thread_count}"
+    told = [(report.command, "the whole search; it goes on from the trials that it kept")]
+    if report.chosen is not None:
+        told.append((f"edgeward bench bundle{threads}", "in the output folder: latency and memory of the chosen model"))
+        told.append(("edgeward verify bundle", "that the files are those that were measured"))
+    return "".join(f'<pre><code>{escape(command)}</code></pre><p class="soft">{why}</p>' for command, why in told)
 
 
 def _data(data: Dataset) -> str:

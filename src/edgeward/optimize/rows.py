@@ -7,7 +7,7 @@ import svg
 
 from edgeward.optimize import words
 from edgeward.optimize.drawing import NARROW, Axis, arrow, dot, line, path, picture, scale, shortened, spread, text
-from edgeward.records.candidate import Latency, Report, Trial
+from edgeward.records.candidate import Latency, Report, RuntimeForecast, Trial
 
 _GUTTER = 205.0
 """Room for the names at the left of a wide plot; on a narrow one they stand above their row."""
@@ -143,3 +143,42 @@ def _loss_row(report: Report, trial: Trial, axis: Axis, y: float, width: float) 
     if axis.holds(value):
         return [*drawn, dot(axis.at(value), y, 4.5, hover, state)]
     return [*drawn, arrow(axis.at(value), y, "right" if value > axis.high else "left", hover, state)]
+
+
+def forecasts(report: Report, width: float) -> str:
+    """What int8 was forecast to gain over the model as given in each runtime, and what it did; empty without any."""
+    told = [one for one in (report.forecast.runtimes if report.forecast else ()) if one.speedup is not None]
+    if not told:
+        return ""
+    narrow, top = width < NARROW, 12.0
+    row_height = 40.0 if narrow else 30.0
+    values = [value for one in told for value in (one.speedup, one.measured_speedup) if value is not None]
+    start = 4.0 if narrow else 120.0
+    axis = Axis(0.0, max(1.2, 1.08 * max(values)), start, width - start - (20 if narrow else 200))
+    bottom = top + row_height * len(told)
+    drawn = [line(axis.at(1), top, axis.at(1), bottom, "zero"), *scale(axis, bottom, 4 if narrow else 6)]
+    for index, one in enumerate(told):
+        drawn += _forecast_row(one, axis, top + row_height * (index + 0.5), width)
+    drawn.append(text(axis.start + axis.length, bottom + 36, "× the model as given", "soft", anchor="end"))
+    said = "; ".join(f"{one.runtime}: {_forecast_words(one)}" for one in told)
+    return picture(width, bottom + 42, "Forecast against truth", said, drawn)
+
+
+def _forecast_row(one: RuntimeForecast, axis: Axis, y: float, width: float) -> list[svg.Element]:
+    narrow, said = width < NARROW, _forecast_words(one)
+    name = text(0, y - 8, one.runtime, "name") if narrow else text(106, y + 4, one.runtime, "name", anchor="end")
+    figure = text(width, y - 8 if narrow else y + 4, said, "soft", anchor="end")
+    y = y + 6 if narrow else y
+    drawn = [line(axis.start, y, axis.start + axis.length, y, "grid"), name, figure]
+    if one.speedup is not None and one.measured_speedup is not None:
+        drawn.append(line(axis.at(one.speedup), y, axis.at(one.measured_speedup), y, "interval"))
+    if one.speedup is not None:
+        drawn.append(dot(axis.at(one.speedup), y, 5, f"{one.runtime}: forecast {one.speedup:.2f}×", "forecast"))
+    if one.measured_speedup is not None:
+        drawn.append(dot(axis.at(one.measured_speedup), y, 5, f"{one.runtime}: {said}", "truth"))
+    return drawn
+
+
+def _forecast_words(one: RuntimeForecast) -> str:
+    told = f"forecast {one.speedup:.1f}×" if one.speedup is not None else "no forecast"
+    return told if one.measured_speedup is None else f"{told}, measured {one.measured_speedup:.1f}×"

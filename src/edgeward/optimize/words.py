@@ -271,3 +271,31 @@ def worst_shown(report: Report, trials: Sequence[Trial]) -> float:
     limit = max([6 * report.max_drop, *(2 * end for end in kept if math.isfinite(end))])
     drops = [t.quality_drop for t in trials if t.quality_drop is not None and math.isfinite(t.quality_drop)]
     return limit if limit > 0 else max([0.01, *drops])
+
+
+def forecast_kept(report: Report) -> str:
+    """One line: what int8 was forecast to gain, beside what was measured; empty where nothing was."""
+    told = report.forecast.runtimes if report.forecast else ()
+    parts = [
+        f"{one.speedup:.1f}× in {one.runtime} (measured {one.measured_speedup:.1f}×)"
+        for one in told
+        if one.speedup is not None and one.measured_speedup is not None
+    ]
+    return f"forecast for int8: {', '.join(parts)}" if parts else ""
+
+
+def standing(report: Report, trial: Trial) -> str:
+    """One or two words for a narrow table, such as "missed accuracy"."""
+    if trial.violations:
+        names = ("accuracy" if v.limit == "quality_drop" else _LIMITS.get(v.limit, v.limit) for v in trial.violations)
+        return f"missed {', '.join(names)}"
+    return "chosen" if state(report, trial) == "chosen" else "kept"
+
+
+def unmeasured(report: Report) -> dict[str, list[str]]:
+    """The recipes that have no figures, by their reason; those that were stopped for the same one together."""
+    found: dict[str, list[str]] = {}
+    for trial in report.trials:
+        if trial.failure is not None:
+            found.setdefault(trial.failure, []).append(trial.recipe)
+    return found

@@ -66,7 +66,8 @@ def _counted(why: str) -> str:
 def _truth(report: Report, one: RuntimeForecast) -> str:
     if one.measured_speedup is not None:
         own = f", {one.measured_gain:.2f}× as its own float" if one.measured_gain is not None else ""
-        return f"measured {one.measured_speedup:.2f}× as fast{own}: {escape(one.recipe)}"
+        alone = ", each alone, before it was stopped" if one.is_alone else ""
+        return f"measured {one.measured_speedup:.2f}× as fast{own}: {escape(one.recipe)}{alone}"
     tried = [trial for trial in report.trials if trial.runtime == one.runtime and is_static_int8(trial)]
     told = next((trial for trial in tried if trial.failure), None)
     return f"not timed: {escape(told.recipe)} {escape(told.failure or '')}" if told else "not tried"

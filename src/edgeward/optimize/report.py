@@ -250,12 +250,23 @@ def _done(report: Report) -> str:
     chosen = report.chosen
     if chosen is None or not chosen.steps:
         return ""
-    steps = "".join(f"<li><code>{escape(step.use)}</code>{_options(step)}</li>" for step in chosen.steps)
-    notes = "".join(f"<li>{escape(note)}</li>" for note in chosen.notes)
+    told = [note.partition(": ") for note in chosen.notes]
+    steps = "".join(
+        f"<li><code>{escape(step.use)}</code>{_options(step)}"
+        + "".join(f"<br>{escape(note)}" for use, _, note in told if use == step.use and note)
+        + "</li>"
+        for step in chosen.steps
+    )
+    uses = {step.use for step in chosen.steps}
+    others = "".join(
+        f"<li>{escape(note)}</li>"
+        for note, (use, _, rest) in zip(chosen.notes, told, strict=True)
+        if use not in uses or not rest
+    )
     return (
         f"<section><h2>What was done to it</h2><p>The passes of {escape(chosen.recipe)}, in their order, and what they "
         f'said.</p><ol class="steps">{steps}</ol>'
-        + (f'<ul class="reasons">{notes}</ul>' if notes else "")
+        + (f'<ul class="reasons">{others}</ul>' if others else "")
         + "</section>"
     )
 

@@ -109,10 +109,10 @@ class Search:
         except trials.Hopeless as error:
             self._hopeless[family(recipe)] = recipe.name
             self._tried.append(Tried(recipe, "failed", math.inf, 0.0))
-            return trials.failed(recipe, f"stopped early: {error.message}")
+            return trials.failed(recipe, f"stopped early: {error.message}", error.alone_ms)
         except trials.Wrong as error:
             self._tried.append(Tried(recipe, "missed", error.alone_ms, error.quality_drop))
-            return trials.failed(recipe, f"stopped early: {error.message}")
+            return trials.failed(recipe, f"stopped early: {error.message}", error.alone_ms)
         if isinstance(outcome, Candidate):
             memory.keep(recipe, outcome)
         return outcome

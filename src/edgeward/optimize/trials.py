@@ -104,7 +104,7 @@ class Chains:
             self._samples, calibration.kind, before.preprocess, self._seed, calibration.labels, unquantised
         )
         after = passes.load(step.use).apply(before.model, step, context)
-        return after._replace(notes=(*before.notes, *after.notes))
+        return after._replace(notes=(*before.notes, *(f"{step.use}: {note}" for note in after.notes)))
 
 
 def as_given(task: Task, order: Order, rig: Rig) -> tuple[Candidate, Judge]:
@@ -124,6 +124,10 @@ def as_given(task: Task, order: Order, rig: Rig) -> tuple[Candidate, Judge]:
 
 class Hopeless(Failed):
     """The candidate takes too long to be chosen, whatever its answers are."""
+
+    def __init__(self, alone_ms: float, slowest_ms: float) -> None:
+        super().__init__(f"{alone_ms:.3g} ms an inference, over {slowest_ms:.3g} ms")
+        self.alone_ms = alone_ms
 
 
 class Wrong(Failed):
@@ -163,11 +167,11 @@ def _check_space(error: Exception, model_bytes: bytes) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(place)) from error
 
 
-def failed(recipe: Recipe, reason: str) -> Trial:
-    """A recipe that gave nothing to measure."""
+def failed(recipe: Recipe, reason: str, alone_ms: float | None = None) -> Trial:
+    """A recipe that gave nothing to measure, or no more than an inference alone."""
     return Trial(
         recipe=recipe.name, steps=recipe.steps, runtime=recipe.runtime, runtime_version="", precision="", file=None,
-        digest=None, failure=reason,
+        digest=None, failure=reason, alone_ms=alone_ms,
     )  # fmt: skip
 
 
@@ -190,7 +194,7 @@ def _measured(
         contender = Contender(str(file), recipe.runtime, rig.threads, str(feeds))
         cost = rig.place.measure_alone(contender)
         if cost.steady_ms > slowest_ms:
-            raise Hopeless(f"{cost.steady_ms:.3g} ms an inference, over {slowest_ms:.3g} ms")
+            raise Hopeless(cost.steady_ms, slowest_ms)
         if not is_given:
             _check_few(predictor, task.evaluation, judge, cost.steady_ms)
         asked = judge.metric.name
@@ -204,6 +208,7 @@ def _measured(
         quality={judge.metric.name: judge.metric.score(outputs, judge.targets)},
         quality_drop=lost.value, quality_drop_ci=lost.interval,
         load_ms=cost.load_ms, first_ms=cost.first_ms, peak_memory_bytes=cost.peak_memory_bytes,
+        alone_ms=cost.steady_ms,
         notes=(
             *passed.notes, *exported.notes, *_told_arithmetic(session.arithmetic),
             *(() if session.placement is None else (session.placement,)),

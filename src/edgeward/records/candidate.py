@@ -114,7 +114,8 @@ class Trial(Record):
 
     `quality_drop` is baseline minus candidate, for errors such as mse the relative rise; its 95 %
     interval is of paired differences. `speedup_p50` is the baseline's p50 over the candidate's, of
-    interleaved runs. `file` is a name inside the output folder, None for files that were not kept.
+    interleaved runs. `file` is a name inside the output folder, None for files that were not kept. `alone_ms` is the
+    median of an inference while the candidate ran alone, which those that were stopped early have too.
     """
 
     recipe: str
@@ -138,6 +139,7 @@ class Trial(Record):
     violations: tuple[Violation, ...] = ()
     failure: str | None = None
     notes: tuple[str, ...] = ()
+    alone_ms: Positive | None = None
 
 
 class Layer(Record):
@@ -165,7 +167,8 @@ class RuntimeForecast(Record):
 
     `gain` is the float model's time over the int8 model's, both in this runtime; `speedup` is the time of the model as
     given, in the baseline's runtime, over the int8 model's in this one. `measured_gain` and `measured_speedup` are the
-    same of the candidate `recipe`, of medians of one interleaved run. None is not forecast, or not measured.
+    same of the candidate `recipe`, of medians of one interleaved run; `is_alone`: of each alone, since it was stopped
+    early. None is not forecast, or not measured.
     """
 
     runtime: str
@@ -175,6 +178,7 @@ class RuntimeForecast(Record):
     recipe: str = ""
     measured_gain: float | None = None
     measured_speedup: float | None = None
+    is_alone: bool = False
 
 
 class Forecast(Record):

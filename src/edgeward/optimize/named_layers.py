@@ -6,6 +6,7 @@ import onnx
 
 HEAVY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 """The operators with products: the layers of a model."""
+_ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
 
 
 def with_names(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -27,9 +28,11 @@ def layers_of(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     return [node for node in model.graph.node if node.op_type in HEAVY]
 
 
-def between(model: onnx.ModelProto, layers: Collection[str], types: Collection[str]) -> Iterator[str]:
-    """The names of the operators of these types that work on what the layers named have made, and no others; of the
-    operators before every layer, those that such layers alone read."""
+def around(model: onnx.ModelProto, layers: Collection[str], types: Collection[str]) -> Iterator[str]:
+    """The names of the operators of these types between one of the layers named and the next layer, on either side.
+
+    An activation right behind another layer is none of them: it is part of that one's work.
+    """
     makers = {name: node for node in model.graph.node for name in node.output}
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in model.graph.node:
@@ -44,8 +47,10 @@ def between(model: onnx.ModelProto, layers: Collection[str], types: Collection[s
         users = [user for name in node.output for user in readers.get(name, ())]
         after[node.name] = {name for user in users for name in _seen(user, after)}
     for node in model.graph.node:
-        near = before[node.name] or after[node.name]
-        if node.op_type in types and near and near <= set(layers):
+        source = makers.get(node.input[0]) if node.input else None
+        is_part = node.op_type in _ACTIVATIONS and source is not None and source.op_type in HEAVY
+        near = before[node.name] if is_part else before[node.name] | after[node.name]
+        if node.op_type in types and near & set(layers):
             yield node.name
 
 

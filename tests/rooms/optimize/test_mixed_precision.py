@@ -9,6 +9,8 @@ from mixed_models import residual_net, samples_of
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.optimize import passes
+from edgeward.optimize.named_layers import around, with_names
+from edgeward.optimize.sensitivity import layer_noise
 from edgeward.records.candidate import Step
 
 LAYERS = ("conv0", "conv1", "conv2", "conv3", "conv4", "gemm")
@@ -92,3 +94,31 @@ def test_one_unbearable_layer_kept_in_float_brings_the_answers_back():
         return float(np.square(answers(quantised(model, keep_float), fresh) - before).mean())
 
     assert error("conv0,conv1") < error("") / 50
+
+
+def stay_float(kept):
+    types = {node.op_type for node in residual_net().graph.node}
+    return set(around(with_names(residual_net()), kept, types)) - set(LAYERS)
+
+
+def test_what_stands_beside_a_float_layer_stays_in_float_up_to_the_next_layer():
+    assert stay_float({"conv2"}) == {"s2", "r2", "p2", "s4", "r4", "g", "f"}, "the sum goes on to the second sum"
+    assert stay_float({"gemm"}) == {"s2", "r2", "p2", "s4", "r4", "g", "f"}, "and comes from there"
+    assert stay_float({"conv0"}) == {"r0"}
+    assert stay_float(set()) == set()
+
+
+def test_an_activation_right_behind_an_integer_layer_is_part_of_it():
+    assert "r3" not in stay_float({"conv4"})
+    assert "r3" in stay_float({"conv3"})
+
+
+def test_the_noise_of_a_mixed_graph_is_that_of_its_integer_layers():
+    model, samples = residual_net(), samples_of(64)
+    noise = {layer.name: 10 ** (-layer.output_sqnr_db / 10) for layer in layer_noise(model, quantised(model), samples)}
+    reference = answers(model, samples)
+    for kept in (("gemm",), ("conv3", "conv4", "gemm"), ("conv0", "conv1", "conv2")):
+        difference = answers(quantised(model, ",".join(kept)), samples) - reference
+        found = float(np.square(difference).sum() / np.square(reference).sum())
+        wanted = sum(share for name, share in noise.items() if name not in kept)
+        assert 0.4 < found / wanted < 2.5, kept

@@ -18,7 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from edgeward.infer import Predictor, Sample, runtimes
 from edgeward.kit.errors import Unsupported, WrongInput
-from edgeward.optimize.named_layers import HEAVY, between, layers_of, with_names
+from edgeward.optimize.named_layers import HEAVY, around, layers_of, with_names
 from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess
@@ -87,7 +87,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships
 
 
 def _kept_float(model: onnx.ModelProto, names: str, scope: str) -> frozenset[str]:
-    """The operators that stay in float: the layers named, and what works on their results alone."""
+    """The operators that stay in float: the layers named, and what stands between them and the next layers. Rounded
+    there, values that bear no rounding would have gained nothing; it takes about the same time."""
     wanted = {name for name in names.split(",") if name}
     layers = [node.name for node in layers_of(model)]
     if unknown := sorted(wanted - set(layers)):
@@ -95,7 +96,7 @@ def _kept_float(model: onnx.ModelProto, names: str, scope: str) -> frozenset[str
         raise WrongInput(f"quantize-static: keep_float: there is no layer {unknown[0]!r}; there are {some}")
     if wanted == set(layers):
         raise Unsupported(f"all {len(layers)} layers are to stay in float: nothing is left to quantise")
-    return frozenset(wanted).union(between(model, wanted, _WITH_THEM if scope == "all" else ()))
+    return frozenset(wanted).union(around(model, wanted, _WITH_THEM if scope == "all" else ()))
 
 
 def _quantised(

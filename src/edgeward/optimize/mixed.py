@@ -51,6 +51,8 @@ class Mixing:
         self._chains, self._samples, self._max_drop, self._saved_time = chains, samples, max_drop, saved_time
         self._mixed = set[str]()
         self._plan: Plan | None = None
+        self.noise: tuple[LayerNoise, ...] = ()
+        """Of the layers of the int8 recipe that was mixed first; empty before."""
 
     def next(self, tried: Sequence[Tried], seen: Collection[str]) -> Recipe | None:
         """The recipe to try next; `seen` has the names of all that were tried, those that did not run among them."""
@@ -83,6 +85,7 @@ class Mixing:
         predictor = Predictor(session, preprocess=before.preprocess)
         feeds = [predictor.tensors(sample) for sample in islice(self._samples, SAMPLES)]
         noise = layer_noise(before.model, after.model, feeds)
+        self.noise = self.noise or noise
         order = ranked(noise, self._saved_time(before.model, base.recipe.runtime))
         return Plan(base.recipe, order, 0, len(order), guess(noise, order, base.quality_drop, self._max_drop))
 

@@ -87,6 +87,8 @@ class Search:
 
     def noise(self) -> dict[str, float]:
         """Of each layer in int8, signal over noise in decibels, as far as this search can tell."""
+        if self._mixing.noise:
+            return {layer.name: layer.sqnr_db for layer in self._mixing.noise}
         return noise_of([one.recipe for one in self._tried], self._chains, self._task.calibration)
 
     def _next(self) -> list[Recipe]:

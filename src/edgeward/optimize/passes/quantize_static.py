@@ -18,6 +18,7 @@ from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, Q
 
 from edgeward.infer import Predictor, Sample, runtimes
 from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.optimize import mse_ranges
 from edgeward.optimize.named_layers import HEAVY, around, layers_of, with_names
 from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
 from edgeward.records.candidate import Step
@@ -27,13 +28,14 @@ _METHODS = {
     "minmax": CalibrationMethod.MinMax,
     "percentile": CalibrationMethod.Percentile,
     "entropy": CalibrationMethod.Entropy,
+    "mse": mse_ranges.STAND_IN,
 }
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 _WITH_THEM = ("Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul",
               "Pad", "Relu", "Reshape", "Resize", "Split", "Squeeze", "Transpose", "Unsqueeze")  # fmt: skip
 """Softmax, Sigmoid and the like stay in float: they lose accuracy and hardly any time."""
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
-_SAMPLES = {"minmax": 256, "percentile": 128, "entropy": 128}
+_SAMPLES = {"minmax": 256, "percentile": 128, "entropy": 128, "mse": 128}
 """Calibration samples by method: histograms of every tensor are kept in memory."""
 
 
@@ -42,7 +44,7 @@ _NOT_QUITE_ONE = 1.00001
 
 
 class QuantizeStatic:
-    """Options: method minmax|percentile|entropy, activations and weights uint8|int8, per_channel, reduce_range,
+    """Options: method minmax|percentile|entropy|mse, activations and weights uint8|int8, per_channel, reduce_range,
     scope all|heavy (only the operators with weights), entry bytes|cast (a raw sample goes into the first integer kernel
     as its bytes, or by way of a float, which OpenVINO understands), float_tail (the last product stays unrounded),
     keep_float (names of layers that stay in float, with commas between them)."""
@@ -117,12 +119,18 @@ def _quantised(
         with tempfile.TemporaryDirectory(prefix="edgeward-") as folder, redirect_stdout(io.StringIO()):
             source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
             onnx.save_model(model, str(source))
+            reader = _Reader(model.SerializeToString(), samples, context.preprocess)
+            types = _quantised_types(options["scope"])
+            known = {}
+            if options["method"] == "mse":
+                ranges = mse_ranges.save_ranges(source, reader, types, Path(folder) / "ranges.json")
+                known["calibration_cache_path"] = ranges
             quantize_static(
                 str(source),
                 str(target),
-                _Reader(model.SerializeToString(), samples, context.preprocess),
+                reader,
                 quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=_quantised_types(options["scope"]),
+                op_types_to_quantize=types,
                 nodes_to_exclude=sorted(kept),
                 per_channel=bool(options.get("per_channel", True)),
                 reduce_range=bool(options.get("reduce_range", False)),
@@ -130,6 +138,7 @@ def _quantised(
                 weight_type=_TYPES[str(options.get("weights", "int8"))],
                 calibrate_method=_METHODS[options["method"]],
                 extra_options=extra,
+                **known,
             )
             return onnx.load_model(str(target))
     finally:

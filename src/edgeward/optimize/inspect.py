@@ -30,6 +30,8 @@ _DTYPES: dict[int, Dtype] = {
     TensorProto.UINT32: "uint32", TensorProto.INT64: "int64", TensorProto.UINT64: "uint64",
     TensorProto.BOOL: "bool", TensorProto.STRING: "string",
 }  # fmt: skip
+_STORED: dict[int, str] = {**_DTYPES, TensorProto.INT4: "int4", TensorProto.UINT4: "uint4"}
+"""What weights may be kept in."""
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -127,7 +129,7 @@ def precision_of(model: onnx.ModelProto) -> str:
     """The type that most weights are kept in, such as "float32" or "int8"."""
     sizes: Counter[str] = Counter()
     for tensor in _weights(model):
-        sizes[_DTYPES.get(tensor.data_type, "other")] += math.prod(tensor.dims)
+        sizes[_STORED.get(tensor.data_type, "other")] += math.prod(tensor.dims)
     return sizes.most_common(1)[0][0] if sizes else "float32"
 
 

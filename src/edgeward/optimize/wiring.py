@@ -51,8 +51,12 @@ class Wiring:
             node.input.append("")
         node.input[index] = self.add_constant(f"{node.output[0]}_input_{index}", values)
         self._index()
-        if old in self._tensors and old not in self.readers and old not in self._outputs:
-            self.graph.initializer.remove(self._tensors.pop(old))
+        self.drop_unread(old)
+
+    def drop_unread(self, name: str) -> None:
+        """Takes a constant out that no operator reads."""
+        if name in self._tensors and name not in self.readers and name not in self._outputs:
+            self.graph.initializer.remove(self._tensors.pop(name))
 
     def add_constant(self, wish: str, values: Array) -> str:
         """A new constant; returns its name, which is `wish` where that is free."""

@@ -100,6 +100,8 @@ class Conversion:
 
     def quantisation_of(self, node: onnx.NodeProto) -> Quantisation:
         """The scales of a QuantizeLinear or DequantizeLinear, for int8."""
+        if attribute(node, "block_size", 0):
+            raise Unsupported("LiteRT: weights with a scale for each block of them, such as int4 ones")
         scale, zero = self.graph.constants.get(node.input[1]), None
         if len(node.input) > 2 and node.input[2]:
             zero = self.graph.constants.get(node.input[2])

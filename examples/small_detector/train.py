@@ -2,8 +2,8 @@
 
 Writes a case: model.onnx, model.pt2, preprocess.toml (with the [[postprocess]] that reads boxes), case.toml,
 calibration/ and evaluation/ (scenes with boxes in COCO's form; those of evaluation are made of pictures that training
-never saw). Needs `pip install torch==2.13.0` and then `pip install 'edgeward[train]'`. Takes about a quarter of an
-hour on one core for CIFAR-10's 25,000 images.
+never saw). Needs `pip install torch==2.13.0` and then `pip install 'edgeward[train]'`. Takes about five minutes
+on one core for CIFAR-10's 25,000 images.
 """
 
 import argparse
@@ -213,7 +213,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="images: one subfolder per class")
     parser.add_argument("--evaluation", type=Path, required=True, metavar="FOLDER", help="others of the same classes")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT", help="a new folder to write")
-    parser.add_argument("--steps", type=int, default=2000, help=f"batches of {BATCH} scenes")
+    parser.add_argument("--steps", type=int, default=1000, help=f"batches of {BATCH} scenes")
     arguments = parser.parse_args()
     pictures, others = read_pictures(arguments.data), read_pictures(arguments.evaluation)
     if pictures.names != others.names:

@@ -15,6 +15,9 @@ from edgeward.records.model import Preprocess, SampleKind
 RAW_FLOAT = "edgeward_raw_float"
 """The tensor, in a graph that takes raw bytes, that holds their values as floats: scale 1, zero point 0 are exact."""
 
+STAYS_FLOAT = "edgeward_float/"
+"""How the names of operators begin that a quantiser leaves in float."""
+
 
 class Context(NamedTuple):
     """What a pass may know besides the model: raw calibration samples, what they are, the preprocessing steps that

@@ -20,7 +20,7 @@ from edgeward.infer import Predictor, Sample, runtimes
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.optimize import mse_ranges
 from edgeward.optimize.named_layers import HEAVY, around, layers_of, with_names
-from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
+from edgeward.optimize.passes.base import RAW_FLOAT, STAYS_FLOAT, Context, Pass, Passed
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess
 
@@ -89,7 +89,7 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships
 
 
 def _kept_float(model: onnx.ModelProto, names: str, scope: str) -> frozenset[str]:
-    """The operators that stay in float: the layers named, and what stands between them and the next layers. Rounded
+    """The operators that stay in float: those marked so, the layers named, and what stands between them and the next layers. Rounded
     there, values that bear no rounding would have gained nothing; it takes about the same time."""
     wanted = {name for name in names.split(",") if name}
     layers = [node.name for node in layers_of(model)]
@@ -98,7 +98,8 @@ def _kept_float(model: onnx.ModelProto, names: str, scope: str) -> frozenset[str
         raise WrongInput(f"quantize-static: keep_float: there is no layer {unknown[0]!r}; there are {some}")
     if wanted == set(layers):
         raise Unsupported(f"all {len(layers)} layers are to stay in float: nothing is left to quantise")
-    return frozenset(wanted).union(around(model, wanted, _WITH_THEM if scope == "all" else ()))
+    marked = frozenset(node.name for node in model.graph.node if node.name.startswith(STAYS_FLOAT))
+    return marked.union(wanted, around(model, wanted, _WITH_THEM if scope == "all" else ()))
 
 
 def _quantised(

@@ -17,6 +17,7 @@ VERBS = {
     "show": "A model or bundle: inputs, outputs, operators, measurements, signatures.",
     "optimize": "Make a model fit this machine, under an accuracy gate.",
     "prune": "Make a classifier smaller in shape, and train it again.",
+    "qat": "Train a model to keep its answers when it is quantised.",
     "distill": "Train a small network to stand in a larger one's place.",
     "evaluate": "The task metric of a model or bundle on a data set.",
     "bench": "Latency, throughput, memory; or two models compared.",

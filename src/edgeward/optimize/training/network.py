@@ -58,14 +58,23 @@ class Network(nn.Module):
 
     def forward(self, value: torch.Tensor) -> tuple[torch.Tensor, ...]:
         known: dict[str, Any] = {**self._constants, "": None, self._input: value}
-        known.update((name, self.weights[place]) for name, place in self._places.items())
+        known.update((name, self.used(name, self.weights[place])) for name, place in self._places.items())
+        known[self._input] = self.passed(self._input, value)
         for place, (node, attributes) in enumerate(self._nodes):
             made = OPERATORS[node.op_type](attributes, [known[name] for name in node.input])
             if str(place) in self.norms:
                 made = self.norms[str(place)](made)
             for name, part in zip(node.output, made if isinstance(made, tuple) else (made,), strict=False):
-                known[name] = part
+                known[name] = self.passed(name, part)
         return tuple(known[name] for name in self._outputs)
+
+    def used(self, name: str, weight: torch.Tensor) -> torch.Tensor:  # noqa: ARG002 - for networks that round
+        """What stands for the weight of that name in a run."""
+        return weight
+
+    def passed(self, name: str, value: Any) -> Any:  # noqa: ARG002 - for networks that round
+        """What those who read the tensor of that name get for it."""
+        return value
 
     def gradients(self) -> dict[str, NDArray[np.float32]]:
         """Of each weight, by its name in the graph."""

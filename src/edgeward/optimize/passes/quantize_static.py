@@ -89,8 +89,8 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships
 
 
 def _kept_float(model: onnx.ModelProto, names: str, scope: str) -> frozenset[str]:
-    """The operators that stay in float: those marked so, the layers named, and what stands between them and the next layers. Rounded
-    there, values that bear no rounding would have gained nothing; it takes about the same time."""
+    """The operators that stay in float: those marked so, the layers named, and what stands between these and the next
+    layers. Rounded there, values that bear no rounding would have gained nothing; it takes about the same time."""
     wanted = {name for name in names.split(",") if name}
     layers = [node.name for node in layers_of(model)]
     if unknown := sorted(wanted - set(layers)):

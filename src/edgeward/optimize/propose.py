@@ -1,10 +1,7 @@
 """What is worth trying on a machine: rules from CPU features to recipes. Nothing here measures."""
 
-import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from typing import Literal, NamedTuple
-
-from msgspec.structs import replace
 
 from edgeward.records.candidate import Recipe, Step
 
@@ -13,14 +10,16 @@ AS_GIVEN = "as-given"
 
 Options = dict[str, bool | int | float | str]
 
-_HEAD = (Step(use="simplify"), Step(use="fold-preprocess"))
+HEAD = (Step(use="simplify"), Step(use="fold-preprocess"))
+"""What every recipe begins with."""
+QUANTISER = "quantize-static"
+REMEDIES = {
+    "split": "split-heads", "equalized": "equalize", "rounded": "round-learned", "corrected": "correct-bias",
+    "refit": "refit-bias",
+}  # fmt: skip
+"""Passes that change what a model answers, and hardly what it costs, by what they add to a recipe's name."""
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
-_NEAR = 1.1
-"""Candidates within a tenth of the fastest, each timed alone, may still be the fastest in turn."""
-_NOTICEABLE = 0.25
-"""A quarter of the drop that is allowed: from there on it is worth looking for better value ranges."""
-
 
 Outcome = Literal["kept", "missed", "failed"]
 
@@ -55,27 +54,6 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     )
 
 
-def follow_ups(tried: Sequence[Tried], max_drop: float) -> tuple[Recipe, ...]:
-    """What the trials so far make worth trying; empty when nothing is left.
-
-    Only of those that are as fast as the fastest that keeps the limits, or faster: value ranges found in other ways
-    where int8 lost noticeably, and "-refit", the last bias fitted to labels, where that is proved to help.
-    """
-    known = {one.recipe.name for one in tried}
-    kept = [one for one in tried if one.outcome == "kept"] or tried
-    slowest_ms = _NEAR * min((one.alone_ms for one in kept), default=math.inf)
-    found: dict[str, Recipe] = {}
-    for one in tried:
-        if one.alone_ms > slowest_ms or one.recipe.name == AS_GIVEN or one.outcome == "failed":
-            continue
-        missed = one.outcome == "missed"
-        better = _recalibrated(one.recipe, thoroughly=missed) if one.quality_drop > _NOTICEABLE * max_drop else ()
-        for recipe in (*better, *_refitted(one.recipe)):
-            if recipe.name not in known:
-                found[recipe.name] = recipe
-    return tuple(found.values())
-
-
 def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
     for activations in ("uint8", "int8") if arch == "aarch64" else ("uint8",):
         prefix = "int8" if activations == "uint8" else "int8-signed"
@@ -90,7 +68,7 @@ def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
 def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
     for runtime in ("litert", "litert-amx") if "amx_int8" in cpu_features else ("litert",):
         yield _recipe(f"{runtime}-float32", None, runtime=runtime)
-        weights = (*_HEAD, Step(use="quantize-weights"), Step(use="strip"))
+        weights = (*HEAD, Step(use="quantize-weights"), Step(use="strip"))
         yield Recipe(name=f"{runtime}-int8-dynamic", steps=weights, runtime=runtime)
         options = _int8("uint8", per_channel=True, reduced=False)
         yield _recipe(f"{runtime}-int8-minmax", options, runtime=runtime)
@@ -108,36 +86,18 @@ def _int8(activations: str, *, per_channel: bool, reduced: bool) -> Options:
     return {"method": "minmax", "per_channel": per_channel, "activations": activations, "reduce_range": reduced}
 
 
-def _recalibrated(recipe: Recipe, *, thoroughly: bool) -> Iterator[Recipe]:
-    """The same with value ranges that leave outliers out."""
-    if recipe.name.count("minmax") != 1:
-        return
-    for method in ("percentile", "entropy") if thoroughly else ("percentile",):
-        steps = tuple(
-            replace(step, options={**step.options, "method": method}) if "method" in step.options else step
-            for step in recipe.steps
-        )
-        yield replace(recipe, name=recipe.name.replace("minmax", method), steps=steps)
-
-
-def _refitted(recipe: Recipe) -> Iterator[Recipe]:
-    """The same with the last bias fitted to the labels."""
-    if all(step.use != "refit-bias" for step in recipe.steps):
-        steps = (*_HEAD, Step(use="refit-bias"), *recipe.steps[len(_HEAD) :])
-        yield replace(recipe, name=f"{recipe.name}-refit", steps=steps)
-
-
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
-    head = (*_HEAD, *((Step(use="block-first-conv"),) if blocked else ()))
-    middle = () if quantize is None else (Step(use="quantize-static", options=quantize),)
+    head = (*HEAD, *((Step(use="block-first-conv"),) if blocked else ()))
+    middle = () if quantize is None else (Step(use=QUANTISER, options=quantize),)
     return Recipe(name=name, steps=(*head, *middle, Step(use="strip")), runtime=runtime)
 
 
 def family(recipe: Recipe) -> tuple[str, ...]:
-    """What recipes that cost the same have in common: the runtime, and the steps but for calibration and biases."""
+    """What recipes that cost about the same have in common: the runtime, and the steps but for those that only change
+    answers."""
     steps = []
     for step in recipe.steps:
-        if step.use == "refit-bias":
+        if step.use in REMEDIES.values():
             continue
         options = {name: value for name, value in step.options.items() if name != "method"}
         steps.append(f"{step.use} {sorted(options.items())}")

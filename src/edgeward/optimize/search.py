@@ -8,9 +8,10 @@ from edgeward.kit.clock import Clock
 from edgeward.measure.limits import violations_of
 from edgeward.optimize import mixed, trials
 from edgeward.optimize.explain import noise_of
+from edgeward.optimize.follow_ups import follow_ups
 from edgeward.optimize.memory import Memory
 from edgeward.optimize.prepare import Order, Task
-from edgeward.optimize.propose import Outcome, Tried, family, follow_ups, recipes
+from edgeward.optimize.propose import Outcome, Tried, family, recipes
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Recipe, Trial
 
@@ -92,10 +93,11 @@ class Search:
         return noise_of([one.recipe for one in self._tried], self._chains, self._task.calibration)
 
     def _next(self) -> list[Recipe]:
-        """What the trials so far ask for: other calibrations and fitted biases first, then mixed precision."""
-        new = [new for new in follow_ups(self._tried, self._order.max_drop) if new.name not in self._seen]
-        if new or self._time_is_over():
-            return new
+        """What the trials so far ask for: remedies first, then mixed precision."""
+        if self._time_is_over():
+            return []
+        if new := follow_ups(self._tried, self._order.max_drop, self._seen):
+            return list(new)
         recipe = self._mixing.next(self._tried, self._seen)
         return [] if recipe is None else [recipe]
 

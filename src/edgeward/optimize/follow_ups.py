@@ -1,0 +1,132 @@
+"""Trials so far → what they make worth trying next. Rules only.
+
+A remedy changes what a recipe answers and not what it costs: another way to find value ranges, a pass that makes a
+model bear rounding, a bias fitted to labels. Remedies are tried where they can decide the choice: on what is as fast
+as the fastest that keeps the limits, or faster.
+"""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+
+from msgspec.structs import replace
+
+from edgeward.optimize.propose import AS_GIVEN, HEAD, QUANTISER, REMEDIES, Tried
+from edgeward.records.candidate import Recipe, Step
+
+_NEAR = 1.1
+"""Candidates within a tenth of the fastest, each timed alone, may still be the fastest in turn."""
+_NOTICEABLE = 0.25
+"""A quarter of the drop that is allowed: from there on it is worth looking for better value ranges."""
+
+Remedies = frozenset[str]
+
+_METHODS = ("percentile", "entropy", "mse")
+_STAGES = (("split",), _METHODS, ("equalized", "rounded", "corrected"), ("refit",))
+"""Cheap and likely first; what helped in one stage is kept in the next."""
+_NONE: Remedies = frozenset()
+
+
+def follow_ups(tried: Sequence[Tried], max_drop: float, seen: Collection[str]) -> tuple[Recipe, ...]:
+    """What is worth trying next; empty when nothing is left. `seen` has the names of all recipes that were begun.
+
+    Where int8 misses the accuracy gate, the fastest such recipe is treated in stages until it keeps it, and what
+    was enough there is tried on the others. Where it keeps the gate and lost noticeably, other value ranges. And
+    "-refit", the last bias fitted to labels, of all that keep the gate.
+    """
+    fast = _decisive(tried)
+    wanted = [*_treatments(fast, seen), *_refinements(fast, max_drop)]
+    return tuple({recipe.name: recipe for recipe in wanted if recipe.name not in seen}.values())
+
+
+def _decisive(tried: Sequence[Tried]) -> list[Tried]:
+    kept = [one for one in tried if one.outcome == "kept"] or tried
+    slowest_ms = _NEAR * min((one.alone_ms for one in kept), default=math.inf)
+    return [
+        one for one in tried
+        if one.alone_ms <= slowest_ms and one.outcome != "failed" and one.recipe.name != AS_GIVEN
+        and not _is_mixed(one.recipe)
+    ]  # fmt: skip
+
+
+def _refinements(fast: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
+    for one in fast:
+        if one.outcome != "kept":
+            continue
+        mine = remedies_of(one.recipe)
+        if one.quality_drop > _NOTICEABLE * max_drop and _is_quantised(one.recipe) and not mine & {*_METHODS}:
+            yield with_remedies(one.recipe, mine | {"percentile"})
+        if "refit" not in mine:
+            yield with_remedies(one.recipe, mine | {"refit"})
+
+
+def _treatments(fast: Sequence[Tried], seen: Collection[str]) -> Iterator[Recipe]:
+    lines: dict[str, list[Tried]] = {}
+    for one in sorted(fast, key=lambda one: one.alone_ms):
+        if _is_quantised(one.recipe):
+            lines.setdefault(with_remedies(one.recipe, _NONE).name, []).append(one)
+    missed = [line for line in lines.values() if all(one.outcome == "missed" for one in line)]
+    enough = {remedies_of(one.recipe) for line in lines.values() for one in line if one.outcome == "kept"} - {_NONE}
+    if enough:
+        for line in missed:
+            yield from (with_remedies(line[0].recipe, remedies) for remedies in sorted(enough, key=sorted))
+    elif missed:
+        yield from _next_stage(missed[0], seen)
+
+
+def _next_stage(line: Sequence[Tried], seen: Collection[str]) -> list[Recipe]:
+    """The first stage that has something new to try on the best of the line so far."""
+    best = min(line, key=lambda one: one.quality_drop).recipe
+    mine = remedies_of(best)
+    for stage in _STAGES:
+        if mine & {*stage}:
+            continue
+        new = [with_remedies(best, mine | {remedy}) for remedy in stage]
+        if any(recipe.name not in seen for recipe in new):
+            return new
+    return []
+
+
+def remedies_of(recipe: Recipe) -> Remedies:
+    """The remedies that a recipe has."""
+    uses = {step.use for step in recipe.steps}
+    methods = {str(step.options.get("method")) for step in recipe.steps if step.use == QUANTISER}
+    return frozenset({name for name, use in REMEDIES.items() if use in uses} | (methods & {*_METHODS}))
+
+
+def with_remedies(recipe: Recipe, remedies: Remedies) -> Recipe:
+    """The recipe with these remedies and no other."""
+    steps = list[Step]()
+    for step in (step for step in recipe.steps if step.use not in REMEDIES.values()):
+        if step.use == QUANTISER:
+            step = replace(step, options={**step.options, "method": _method(remedies)})
+            grid = {name: step.options[name] for name in ("per_channel", "reduce_range")}
+            before = [Step(use=REMEDIES["split"])] if "split" in remedies else []
+            before += [Step(use=REMEDIES["rounded"], options=grid)] if "rounded" in remedies else []
+            after = [Step(use=REMEDIES["corrected"])] if "corrected" in remedies else []
+            steps += [*before, step, *after]
+        else:
+            steps.append(step)
+    first = [Step(use=REMEDIES[name]) for name in ("refit", "equalized") if name in remedies]
+    steps[len(HEAD) : len(HEAD)] = first
+    return replace(recipe, name=_name(recipe.name, remedies), steps=tuple(steps))
+
+
+def _method(remedies: Remedies) -> str:
+    return next((method for method in _METHODS if method in remedies), "minmax")
+
+
+def _name(name: str, remedies: Remedies) -> str:
+    plain = [part for part in name.split("-") if part not in REMEDIES]
+    method = _method(remedies)
+    return "-".join([
+        *(method if part in ("minmax", *_METHODS) else part for part in plain),
+        *(remedy for remedy in REMEDIES if remedy in remedies),
+    ])  # fmt: skip
+
+
+def _is_quantised(recipe: Recipe) -> bool:
+    return any(step.use == QUANTISER for step in recipe.steps)
+
+
+def _is_mixed(recipe: Recipe) -> bool:
+    return any(step.options.get("keep_float") for step in recipe.steps)

@@ -1,0 +1,86 @@
+"""What is tried next follows from what was measured."""
+
+import pytest
+
+from edgeward.optimize.follow_ups import follow_ups, remedies_of, with_remedies
+from edgeward.optimize.propose import AS_GIVEN, Tried, recipes
+from edgeward.records.candidate import Recipe
+
+CPU = ("x86_64", ("avx2", "avx512_vnni"))
+KNOWN = {recipe.name: recipe for recipe in recipes(*CPU)}
+GIVEN = Tried(Recipe(name=AS_GIVEN, steps=()), "kept", 1.0, 0.0)
+ALL = ("split", "percentile", "equalized", "rounded", "corrected", "refit")
+
+
+def tried(name: str, alone_ms: float, drop: float = 0.0, *remedies: str) -> Tried:
+    recipe = with_remedies(KNOWN[name], frozenset(remedies)) if remedies else KNOWN[name]
+    return Tried(recipe, "kept" if drop <= 0.01 else "missed", alone_ms, drop)
+
+
+def names(*all_tried: Tried, seen: tuple[str, ...] = ()) -> set[str]:
+    begun = {one.recipe.name for one in all_tried} | set(seen)
+    return {recipe.name for recipe in follow_ups((GIVEN, *all_tried), 0.01, begun)}
+
+
+def test_recipes_to_begin_with_have_no_remedies():
+    assert len(KNOWN) == len(recipes(*CPU))
+    assert not any(remedies_of(recipe) for recipe in KNOWN.values())
+
+
+def test_the_fastest_that_lost_nothing_is_only_fitted_again():
+    assert names(tried("litert-int8-minmax", 0.5), tried("int8-minmax", 0.9)) == {"litert-int8-minmax-refit"}
+
+
+def test_a_noticeable_loss_asks_for_other_value_ranges():
+    found = names(tried("litert-int8-minmax", 0.5, 0.005))
+    assert found == {"litert-int8-minmax-refit", "litert-int8-percentile"}
+
+
+def test_a_missed_gate_is_treated_in_stages_on_the_fastest():
+    missed = (tried("litert-int8-minmax", 0.5, 0.2), tried("int8-minmax", 0.7, 0.2))
+    first = names(*missed)
+    assert first == {"litert-int8-minmax-split"}
+    second = names(*missed, seen=tuple(first))
+    assert second == {"litert-int8-percentile", "litert-int8-entropy", "litert-int8-mse"}
+    better = (*missed, tried("litert-int8-minmax", 0.5, 0.1, "mse"))
+    third = names(*better, seen=(*first, *second, "litert-int8-mse-split"))
+    assert third == {"litert-int8-mse-equalized", "litert-int8-mse-rounded", "litert-int8-mse-corrected"}
+
+
+def test_what_was_enough_in_one_runtime_is_tried_in_the_others():
+    found = names(
+        tried("litert-int8-minmax", 0.5, 0.2),
+        tried("litert-int8-minmax", 0.5, 0.0, "split"),
+        tried("openvino-int8-minmax", 0.45, 0.2),
+        tried("int8-minmax", 0.9, 0.2),
+    )
+    assert "openvino-int8-minmax-split" in found
+    assert not {name for name in found if name.startswith("int8")}
+
+
+def test_what_is_slower_than_the_best_that_keeps_the_gate_is_left():
+    assert names(tried("litert-int8-minmax", 0.5), tried("openvino-int8-minmax", 0.6, 0.2)) == {
+        "litert-int8-minmax-refit"
+    }
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.005, 0.2])
+@pytest.mark.parametrize("runs", [True, False])
+def test_asking_comes_to_an_end(drop, runs):
+    known = [GIVEN, tried("litert-int8-minmax", 0.5, drop), tried("int8-minmax", 0.5, drop)]
+    seen = {one.recipe.name for one in known}
+    while new := follow_ups(known, 0.01, seen):
+        seen |= {recipe.name for recipe in new}
+        known += [Tried(recipe, "kept" if drop < 0.01 else "missed", 0.5, drop) for recipe in new if runs]
+        assert len(seen) < 100
+    assert len({one.recipe.name for one in known}) == len(known)
+
+
+@pytest.mark.parametrize("name", ["litert-int8-minmax", "int8-minmax-tensor-blocked", "openvino-int8-minmax"])
+def test_remedies_are_put_on_and_taken_off(name):
+    treated = with_remedies(KNOWN[name], frozenset(ALL))
+    assert remedies_of(treated) == frozenset(ALL)
+    assert with_remedies(treated, frozenset()) == KNOWN[name]
+    uses = [step.use for step in treated.steps]
+    place = uses.index("quantize-static")
+    assert uses[place - 2 : place + 2] == ["split-heads", "round-learned", "quantize-static", "correct-bias"]

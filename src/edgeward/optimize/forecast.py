@@ -24,6 +24,7 @@ _TINY_MS = 0.003
 _CLEAR = 1.1
 """A gain nearer to 1 than this is called none."""
 _MOST_REASONS = 4
+_PLAIN_STEPS = ("simplify", "fold-preprocess", "quantize-static", "refit-bias", "strip")
 _VERBS = {"gain": "gain", "lose": "lose", "keep": "stay as fast"}
 _FEW_CHANNELS = 4
 _MACS_PER_WEIGHT_READ_ONCE = 4
@@ -194,7 +195,10 @@ def why(shape: LayerShape, cost: Cost, features: Collection[str]) -> str:
     if word == "gain":
         return f"{dot} sums four int8 products at once" if dot else "four times as many values in a register"
     if shape.op == "Conv" and shape.input_shapes[0][1] < _FEW_CHANNELS:
-        return f"only {shape.input_shapes[0][1]} input channels: integer kernels take four at once"
+        channels = (
+            "one input channel" if shape.input_shapes[0][1] == 1 else f"{shape.input_shapes[0][1]} input channels"
+        )
+        return f"only {channels}: integer kernels take four at once"
     if not dot:
         return "no int8 dot-product instruction: products are summed in pairs of 16 bits"
     return "this runtime's integer kernel is no faster at this shape"
@@ -259,6 +263,7 @@ def _measured(one: RuntimeForecast, trials: Sequence[Trial], baseline: Trial) ->
     for time_of in (_raced_ms, _alone_ms):
         given_ms = time_of(baseline)
         quantised = [(ms, trial) for trial in mine if is_static_int8(trial) and (ms := time_of(trial)) is not None]
+        quantised = [pair for pair in quantised if _is_plain(pair[1])] or quantised
         if given_ms is None or not quantised:
             continue
         best_ms, best = min(quantised, key=lambda pair: pair[0])
@@ -281,6 +286,12 @@ def _alone_ms(trial: Trial) -> float | None:
 def is_static_int8(trial: Trial) -> bool:
     """Whether it is one of those that the forecast is about."""
     return any(step.use == "quantize-static" for step in trial.steps)
+
+
+def _is_plain(trial: Trial) -> bool:
+    """Whether all of it is in int8 and each layer as it was: what was forecast, neither more nor less."""
+    kept_float = any(step.options.get("keep_float") for step in trial.steps)
+    return not kept_float and all(step.use in _PLAIN_STEPS for step in trial.steps)
 
 
 def _is_float(trial: Trial) -> bool:

@@ -23,7 +23,10 @@ _KINDS = {
     "CONV_2D": "Conv", "DEPTHWISE_CONV_2D": "Conv", "TRANSPOSE_CONV": "ConvTranspose", "FULLY_CONNECTED": "Gemm",
     "BATCH_MATMUL": "MatMul",
 }  # fmt: skip
-_SAME = frozenset({"Convolution", "FullyConnected", "FullyConnectedQuantizedLegacy", "AvgPool", "QLinearAveragePool"})
+_SAME = frozenset({
+    "Convolution", "GroupConvolution", "FullyConnected", "FullyConnectedQuantizedLegacy", "AvgPool",
+    "QLinearAveragePool",
+})  # fmt: skip
 _HEAVY_KERNELS = ("Conv", "Gemm", "MatMul", "FullyConnected")
 _LONGEST_FUSION = 4
 _OURS = re.compile(r"@(\d+)@")

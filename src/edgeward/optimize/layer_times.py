@@ -34,7 +34,9 @@ _MOST_SHAPES = 40
 _MOST_BYTES = 256 << 20
 _NOTHING = b""
 """Stands for a model that need not run."""
-_OPENVINO_HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "FullyConnectedQuantizedLegacy", "MatMul")
+_OPENVINO_HEAVY = (
+    "Convolution", "GroupConvolution", "Deconvolution", "FullyConnected", "FullyConnectedQuantizedLegacy", "MatMul",
+)  # fmt: skip
 
 
 class Cost(NamedTuple):

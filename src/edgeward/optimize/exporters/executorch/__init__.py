@@ -14,7 +14,8 @@ class ToExecuTorch:
     suffix = ".pte"
 
     def export(self, model: onnx.ModelProto) -> Exported:
-        return lowered(model)
+        data, placement = lowered(model)
+        return Exported(data, (placement,))
 
 
 plugin: Exporter = ToExecuTorch()

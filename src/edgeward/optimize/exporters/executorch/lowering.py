@@ -13,7 +13,6 @@ from onnx import helper
 
 from edgeward.infer.silence import silence
 from edgeward.kit.errors import EdgewardError, Unsupported
-from edgeward.optimize.exporters.base import Exported
 from edgeward.optimize.exporters.executorch.module import OnnxModule
 from edgeward.optimize.one_sample import one_sample
 from edgeward.records.model import TensorSpec
@@ -22,8 +21,9 @@ _NAMED = 4
 _DELEGATE = "executorch_call_delegate"
 
 
-def lowered(model: onnx.ModelProto) -> Exported:
-    """Raises Unsupported, with the reason, for what torch.export or ExecuTorch cannot say."""
+def lowered(model: onnx.ModelProto) -> tuple[bytes, str]:
+    """The program, and what of it XNNPACK runs. Raises Unsupported, with the reason, for what torch.export or
+    ExecuTorch cannot say."""
     fixed = one_sample(model, "ExecuTorch")
     module = OnnxModule(fixed).eval()
     examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in _inputs(fixed))
@@ -40,7 +40,7 @@ def lowered(model: onnx.ModelProto) -> Exported:
         raise
     except Exception as error:  # torch and ExecuTorch raise whatever their passes raise
         raise Unsupported(f"ExecuTorch cannot take this model: {' '.join(str(error).split())[:200]}") from error
-    return Exported(data, (told,))
+    return data, told
 
 
 def _signature(model: onnx.ModelProto, program: Any) -> str:

@@ -15,5 +15,6 @@ plugin: Runtime = OnnxRuntimeOn(
         name="OpenVINOExecutionProvider",
         install="pip uninstall -y onnxruntime && pip install onnxruntime-openvino",
         options=_options,
+        fixed_shapes=True,
     )
 )

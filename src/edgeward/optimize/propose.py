@@ -10,8 +10,10 @@ AS_GIVEN = "as-given"
 
 Options = dict[str, bool | int | float | str]
 
-HEAD = (Step(use="simplify"), Step(use="fold-preprocess"))
+HEAD = (Step(use="simplify"), Step(use="fold-preprocess"), Step(use="fold-leading"))
 """What every recipe begins with."""
+_FLOAT_HEAD = (*HEAD[:-1], Step(use="fold-leading", options={"rounded": False}))
+"""Where no activation is rounded."""
 QUANTISER = "quantize-static"
 REMEDIES = {
     "split": "split-heads", "equalized": "equalize", "rounded": "round-learned", "corrected": "correct-bias",
@@ -87,7 +89,7 @@ def _int8(activations: str, *, per_channel: bool, reduced: bool) -> Options:
 
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
-    head = (*HEAD, *((Step(use="block-first-conv"),) if blocked else ()))
+    head = (*(_FLOAT_HEAD if quantize is None else HEAD), *((Step(use="block-first-conv"),) if blocked else ()))
     middle = () if quantize is None else (Step(use=QUANTISER, options=quantize),)
     return Recipe(name=name, steps=(*head, *middle, Step(use="strip")), runtime=runtime)
 

@@ -1,77 +1,19 @@
 """Measuring on a device over a real sshd on the loopback, with a key and a port of its own."""
 
-import getpass
 import os
 import shutil
 import signal
-import socket
-import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
+from loopback_sshd import Server, needs_sshd, new_key, serving
 
 from edgeward.kit.errors import Unavailable, WrongInput
 from edgeward.measure.jobs import Contender
 from edgeward.measure.place import HERE
 from edgeward.measure.remote import RemotePlace
-
-SSHD = shutil.which("sshd") or "/usr/sbin/sshd"
-needs_sshd = pytest.mark.skipif(not Path(SSHD).exists(), reason="sshd is missing: apt-get install openssh-server")
-
-
-class Server(NamedTuple):
-    host: str
-    options: tuple[str, ...]
-    home: Path
-    process: "subprocess.Popen[bytes]"
-
-    def place(self) -> RemotePlace:
-        return RemotePlace(self.host, options=self.options)
-
-
-def _key(path: Path) -> Path:
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-    return path
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    folder = tmp_path / "sshd"
-    folder.mkdir(mode=0o700)
-    home = tmp_path / "there"
-    (home / "tmp").mkdir(parents=True)
-    host_key, key, port = _key(folder / "host"), _key(folder / "user"), _free_port()
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(exist_ok=True)  # where sshd of root separates privileges
-    (folder / "authorized").write_bytes((folder / "user.pub").read_bytes())
-    settings = (
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {host_key}\nAuthorizedKeysFile {folder}/authorized\n"
-        f"StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\n"
-        f"SetEnv TMPDIR={home}/tmp XDG_CACHE_HOME={home}/cache PATH=/usr/bin:/bin\n"
-    )
-    (folder / "config").write_text(settings)
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
-    options = ("-F", "none", "-i", str(key), "-o", "IdentitiesOnly=yes")
-    options += ("-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={folder}/known")
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.05)
-    yield Server(f"{getpass.getuser()}@127.0.0.1:{port}", options, home, process)
-    process.terminate()
-    process.wait()
 
 
 def _children(pid: int) -> list[int]:
@@ -142,18 +84,18 @@ def test_a_lost_connection_is_told_and_leaves_nothing_there(server: Server) -> N
 
 @needs_sshd
 def test_a_wrong_key_is_told(server: Server, tmp_path: Path) -> None:
-    options = ("-F", "none", "-i", str(_key(tmp_path / "other")), *server.options[4:])
+    options = ("-F", "none", "-i", str(new_key(tmp_path / "other")), *server.options[4:])
     with pytest.raises(Unavailable, match="Permission denied"), RemotePlace(server.host, options=options):
         pass
 
 
 @needs_sshd
-def test_a_folder_that_cannot_be_written_is_told(server: Server) -> None:
-    shutil.rmtree(server.home / "tmp")
-    shutil.rmtree(server.home)
-    server.home.write_text("a file where a folder is wanted")
-    with pytest.raises(Unavailable, match=r"127\.0\.0\.1"), server.place():
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.write_text("a file where a folder is wanted")
+    with serving(tmp_path, cache) as server, pytest.raises(Unavailable, match="Not a directory"), server.place():
         pass
+    assert _is_left(server.home) == []
 
 
 @pytest.mark.parametrize("host", ["nobody@nowhere.invalid", "nobody@127.0.0.1:1"])

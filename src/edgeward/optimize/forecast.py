@@ -49,7 +49,9 @@ def look_ahead(model: onnx.ModelProto, place: Place, *, threads: int, in_time: b
     context = passes.Context([], "tensor", (), 0, None)
     graph = with_names(passes.load("simplify").apply(model, Step(use="simplify"), context).model)
     shapes = layer_shapes(graph)
-    if not any(shape.op in HEAVY for shape in shapes):
+    if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
+        told = "no forecast for int8: the model is quantised already"
+    elif not any(shape.op in HEAVY for shape in shapes):
         told = "no forecast for int8: no convolution or matrix product in float whose shape is known before it runs"
     elif not in_time:
         told = f"no forecast for int8: the time limit is too short for it; {_by_features(facts.cpu_features)}"

@@ -155,7 +155,7 @@ def _legend(*, same: bool) -> str:
 
 def _listed(listed: list[str]) -> str:
     rest = listed[_SHOWN:]
-    more = f"<details><summary>{_count(len(rest))} more</summary>{_layer_list(rest)}</details>" if rest else ""
+    more = f"<details><summary>{len(rest)} layers more</summary>{_layer_list(rest)}</details>" if rest else ""
     return f"{_HEADS}{_layer_list(listed[:_SHOWN])}{more}"
 
 
@@ -182,13 +182,13 @@ def _row(layer: Layer, chosen_ms: float | None, placement: str, scale: _Scale, *
 
 
 def _bar(look: str, time_ms: float | None, longest_ms: float, placement: str) -> str:
-    """A bar as wide as its share of the longest; drawn, so that it is printed too."""
+    """A bar as wide as its share of the longest."""
     if time_ms is None:
         return ""
     width, said = 100 * time_ms / longest_ms if longest_ms else 0.0, words.milliseconds(time_ms)
     return (
-        f'<div class="bar {look}" title="{escape(placement)}"><svg viewBox="0 0 100 8" preserveAspectRatio="none" '
-        f'aria-hidden="true"><rect width="{width:.1f}" height="8"/></svg><span>{said}</span></div>'
+        f'<div class="bar {look}" title="{escape(placement)}"><span class="track">'
+        f'<i style="width:{width:.1f}%"></i></span><span>{said}</span></div>'
     )
 
 

@@ -5,7 +5,17 @@ from statistics import NormalDist
 
 from msgspec.structs import replace
 
-from edgeward.records.candidate import Latency, Report, Setting, Step, Trial, Violation
+from edgeward.records.candidate import (
+    Forecast,
+    Latency,
+    Layer,
+    Report,
+    RuntimeForecast,
+    Setting,
+    Step,
+    Trial,
+    Violation,
+)
 from edgeward.records.model import Dataset, Normalize, Resize, ToLayout
 from edgeward.records.target import Budget
 
@@ -96,3 +106,41 @@ def report(tried: tuple[Trial, ...] | None = None, **more: object) -> Report:
         taken_at=datetime(2026, 3, 4, 10, 15, tzinfo=UTC), took_s=74.2,
     )  # fmt: skip
     return replace(made, **more)
+
+
+def layers(count: int = 6, placement: str = "CPU float32") -> tuple[Layer, ...]:
+    """So many layers with all their figures; the third is too noisy in int8, the last is no layer of a float model."""
+    gains = (1.3, 4.3, 2.9, 0.5, 1.0, None)
+    return tuple(
+        Layer(
+            name=f"net/block_{index}/BiasAdd;net/block_{index}/Conv2D", op="Conv", time_ms=0.004 * (index % 7 + 1),
+            share=1 / count, sqnr_db=(38.0, 33.0, 12.0, 35.0, 40.0, None)[index % 6], placement=placement,
+            forecast_gain=gains[index % 6], why="" if index % 6 == 5 else "four products at once",
+            forecast_gains={} if index % 6 == 5 else {"onnxruntime": gains[index % 6] or 1.0},
+        )
+        for index in range(count)
+    )  # fmt: skip
+
+
+def forecast() -> Forecast:
+    """Three runtimes: one measured, one stopped early, one that refuses the model."""
+    return Forecast(
+        cpu="Xeon", summary="int8 will pay here: 2.1× in litert", covered=1.0, took_s=2.9, layers=layers(),
+        runtimes=(
+            RuntimeForecast(
+                runtime="litert", gain=3.1, speedup=2.1, why="4 gain, 1 keep, 1 lose", recipe="litert-int8-minmax",
+                measured_gain=3.0, measured_speedup=2.2,
+            ),
+            RuntimeForecast(
+                runtime="onnxruntime", gain=1.5, speedup=1.5, why="5 gain, 1 lose", recipe="int8-minmax",
+                measured_speedup=1.4, is_alone=True,
+            ),
+            RuntimeForecast(runtime="openvino", gain=None, why="openvino is not installed"),
+        ),
+    )  # fmt: skip
+
+
+def explained(**more: object) -> Report:
+    """The usual report with its layers and its forecast."""
+    whole = replace(report(), layers=layers(), chosen_layers=layers(5, "CPU int8"), forecast=forecast())
+    return replace(whole, **more)

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 from msgspec.structs import replace
-from report_sample import BASE_QUALITY, failed, report, trial, trials
+from report_sample import BASE_QUALITY, explained, failed, forecast, layers, report, trial, trials
 
 from edgeward.optimize.report import summary_lines, to_html
 from edgeward.records.candidate import Report, Trial, Violation
@@ -94,6 +94,10 @@ REPORTS = {
         metric="mse", chosen=None, nearest=None,
     ),
     "one constant time": report(tuple(replace(t, latency_histogram=(0.2,) * 100) for t in trials()[:4])),
+    "with layers": explained(),
+    "layers of a model that was left as it is": replace(leave_it(), layers=layers(), chosen_layers=layers()),
+    "very many layers": explained(layers=layers(300)),
+    "nothing to forecast from": explained(forecast=replace(forecast(), runtimes=(), layers=())),
     "unknown metric": report(metric="of-a-newer-edgeward"),
 }  # fmt: skip
 
@@ -106,7 +110,7 @@ def test_every_outcome_is_a_whole_page_that_needs_no_other_host(made: Report) ->
     assert set(re.findall(r"https?://[^\s\"'<]+", html)) <= {"http://www.w3.org/2000/svg"}
     assert "@import" not in html
     assert "url(" not in html
-    assert len(html.encode()) < (150_000 if len(made.trials) <= 12 else 500_000)
+    assert len(html.encode()) < (150_000 if len(made.trials) <= 12 and len(made.layers) <= 50 else 500_000)
 
 
 @pytest.mark.parametrize("made", REPORTS.values(), ids=REPORTS.keys())
@@ -262,3 +266,51 @@ def test_the_page_tells_how_to_repeat_it_and_on_what() -> None:
     ):
         assert fact in told
     assert f"{BASE_QUALITY:.3f}" in told
+
+
+def test_the_forecast_stands_beside_what_was_measured() -> None:
+    told = " ".join("".join(Page(to_html(explained())).words).split())
+    assert "forecast 2.10× as fast as the model as given, 3.10× as its own float" in told
+    assert "measured 2.20× as fast, 3.00× as its own float: litert-int8-minmax" in told
+    assert "measured 1.40× as fast: int8-minmax, each alone, before it was stopped" in told
+    assert "not forecast: openvino is not installed" in told
+
+
+def test_a_layer_shows_its_time_in_both_models_its_forecast_and_its_noise() -> None:
+    page = to_html(explained())
+    first = page[page.index('<ol class="layers">') :].partition("</li>")[0]
+    assert "block_0/Conv2D" in first
+    assert "net/block_0/BiasAdd" not in first
+    assert first.count("4 µs") == 2
+    assert "1.3×" in first
+    assert "38&nbsp;dB" in first
+
+
+def test_the_noise_of_a_layer_is_marked_where_it_is_a_tenth_of_the_signal() -> None:
+    assert re.findall(r'<span class="noisy">([^<]*)</span>', to_html(explained())) == ["12&nbsp;dB"]
+
+
+def test_many_layers_are_a_click_away_and_none_is_lost() -> None:
+    html = to_html(explained(layers=layers(300), chosen_layers=()))
+    assert "<summary>276 layers more</summary>" in html
+    assert html.count('<div class="layer">') == 300
+
+
+def test_a_layer_with_any_name_is_only_text() -> None:
+    strange = replace(layers()[0], name="<script>alert(1)</script>", placement='" onmouseover="alert(1)')
+    page = Page(to_html(explained(layers=(strange,), chosen_layers=(strange,))))
+    assert "script" not in page.tags
+    assert "onmouseover" not in dict(page.attributes)
+
+
+def test_what_was_left_out_is_told_once_for_all_with_the_same_reason() -> None:
+    late = "left out: the time limit came first"
+    html = to_html(report((*trials(), failed("litert-float32", late), failed("openvino-float32", late))))
+    assert html.count(late) == 1
+    assert "litert-float32, openvino-float32" in html
+
+
+def test_the_steps_of_the_chosen_model_stand_with_what_they_said() -> None:
+    chosen = replace(trials()[2], notes=("strip: stripped 10 of 20 bytes", "answers differ by at most 0.1"))
+    words = Page(to_html(report(chosen=chosen))).words
+    assert words.index("strip") < words.index("stripped 10 of 20 bytes") < words.index("answers differ by at most 0.1")

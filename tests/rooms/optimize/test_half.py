@@ -1,0 +1,123 @@
+"""Float16 in place of float32, but for what it cannot hold; inputs and outputs stay float32."""
+
+import numpy as np
+import pytest
+from graph_models import conv_net
+from onnx import TensorProto, helper, numpy_helper
+
+from edgeward.infer import runtimes
+from edgeward.kit.errors import WrongInput
+from edgeward.optimize import passes
+from edgeward.records.candidate import Step
+
+SAMPLES = [{"x": np.random.default_rng(i).normal(size=(3, 8, 8)).astype(np.float32)} for i in range(8)]
+
+
+def halved(model, samples=SAMPLES, **options):
+    return passes.load("half").apply(model, Step(use="half", options=options), passes.Context(samples, "tensor", ()))
+
+
+def answers(model, samples=SAMPLES, runtime="onnxruntime"):
+    session = runtimes.load(runtime).load(model.SerializeToString(), threads=1)
+    return np.concatenate([session.run({"x": sample["x"][None]})[0] for sample in samples])
+
+
+def types_of(model):
+    return {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+
+
+def with_weight(model, name, change):
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(change(numpy_helper.to_array(tensor)), name))
+    return model
+
+
+def with_tail(model):
+    """One more dense layer, which sees small values only."""
+    model.graph.node.append(helper.make_node("Gemm", ["y", "tw"], ["z"]))
+    tail = np.random.default_rng(5).normal(size=(3, 3)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(tail, "tw"))
+    model.graph.output[0].name = "z"
+    return model
+
+
+@pytest.mark.parametrize("compute", ["float32", "float16"])
+@pytest.mark.parametrize("nhwc", [True, False])
+def test_answers_move_by_the_rounding_alone_and_stay_float32(compute, nhwc):
+    samples = [{"x": s["x"].transpose(1, 2, 0)} for s in SAMPLES] if nhwc else SAMPLES
+    model = conv_net(nhwc=nhwc)
+    made, _, notes = halved(model, samples, compute=compute)
+    wanted, got = answers(model, samples), answers(made, samples)
+    assert got.dtype == np.float32
+    assert 0 < np.abs(got - wanted).max() < 0.01 * np.abs(wanted).max()
+    assert "float16" in notes[0]
+    assert made.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
+
+
+def test_stored_weights_take_half_the_room():
+    model = conv_net(channels=64, size=4, kernel=7, pads=(3, 3, 3, 3))
+    made, _, _ = halved(model)
+    assert made.ByteSize() < 0.6 * model.ByteSize()
+
+
+def test_weights_beyond_its_range_stay_float32():
+    model = with_weight(conv_net(), "w", lambda w: w * np.float32(1e6))
+    with pytest.raises(passes.DoesNotApply, match="could hold"):
+        halved(model)
+    model = with_tail(with_weight(model, "gw", lambda w: w * np.float32(1e-7)))
+    made, _, notes = halved(model, compute="float16")
+    np.testing.assert_allclose(answers(made), answers(model), atol=0.02 * np.abs(answers(model)).max())
+    assert "stay float32" in notes[0]
+
+
+def test_weights_so_small_that_they_would_vanish_stay_float32():
+    with pytest.raises(passes.DoesNotApply, match="could hold"):
+        halved(with_weight(conv_net(), "w", lambda w: w * np.float32(1e-9)))
+
+
+def test_operators_that_meet_large_values_on_samples_stay_float32():
+    samples = [{"x": sample["x"] * np.float32(1e6)} for sample in SAMPLES]
+    model = with_tail(with_weight(conv_net(), "gw", lambda w: w * np.float32(1e-6)))
+    made, _, notes = halved(model, samples, compute="float16")
+    wanted = answers(model, samples)
+    assert np.isfinite(answers(made, samples)).all()
+    np.testing.assert_allclose(answers(made, samples), wanted, atol=0.02 * np.abs(wanted).max())
+    assert "stay float32" in notes[0]
+
+
+def test_a_quantised_model_is_none_for_it():
+    context = passes.Context(SAMPLES, "tensor", ())
+    made = passes.load("quantize-static").apply(conv_net(), Step(use="quantize-static"), context).model
+    with pytest.raises(passes.DoesNotApply, match="eight bits"):
+        halved(made)
+
+
+def test_other_types_are_told():
+    with pytest.raises(WrongInput, match="'bfloat16'"):
+        halved(conv_net(), compute="bfloat16")
+
+
+def test_two_inputs_and_integers_pass_through():
+    nodes = [
+        helper.make_node("Gather", ["table", "i"], ["g"]),
+        helper.make_node("Add", ["g", "x"], ["s"]),
+        helper.make_node("MatMul", ["s", "w"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["b", 8]),
+         helper.make_tensor_value_info("i", TensorProto.INT64, ["b"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["b", 8])],
+        [numpy_helper.from_array(np.random.default_rng(0).normal(size=(20, 8)).astype(np.float32), "table"),
+         numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    samples = [{"x": np.ones(8, np.float32), "i": np.array(3)}]
+    for compute in ("float32", "float16"):
+        made, _, _ = halved(model, samples, compute=compute)
+        feeds = {"x": np.ones((1, 8), np.float32), "i": np.array([3])}
+        ours, wanted = (
+            runtimes.load("onnxruntime").load(one.SerializeToString(), threads=1).run(feeds)[0] for one in (made, model)
+        )
+        np.testing.assert_allclose(ours, wanted, atol=0.01)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeward.bundle import layout as oci
 from edgeward.bundle.contents import MANIFEST_PATH, read_contents
 from edgeward.bundle.npz import to_npz
+from edgeward.infer.postprocess import class_count
 from edgeward.kit import codec
 from edgeward.kit.errors import WrongInput
 from edgeward.records.base import Descriptor, Record
@@ -197,9 +198,9 @@ def _config(manifest: Manifest, layers: tuple[oci.OciDescriptor, ...], precision
 
 
 def _check_label_count(labels: tuple[str, ...] | None, old: Manifest) -> None:
-    classes = old.model.outputs[0].shape[-1:]
-    if labels is not None and classes and isinstance(classes[0], int) and classes[0] != len(labels):
-        raise WrongInput(f"there are {len(labels)} labels; the model has {classes[0]} classes")
+    classes = class_count(old.postprocess, old.model.outputs)
+    if labels is not None and classes is not None and classes != len(labels):
+        raise WrongInput(f"there are {len(labels)} labels; the model has {classes} classes")
 
 
 def _put(layout: oci.Layout, data: bytes, media_type: str, path: str) -> oci.OciDescriptor:

@@ -12,6 +12,7 @@ from edgeward.bundle.assemble import Parts
 from edgeward.bundle.selftest import expected_outputs
 from edgeward.bundle.versions import same_major
 from edgeward.infer import Predictor, Sample, runtimes
+from edgeward.infer.postprocess import class_count
 from edgeward.infer.runtimes.base import Session
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.records.model import (
@@ -23,6 +24,7 @@ from edgeward.records.model import (
     LogMel,
     Model,
     Normalize,
+    Postprocess,
     Preprocess,
     Resize,
     SampleKind,
@@ -57,13 +59,15 @@ def parts_of_onnx(
     *,
     where: str,
     preprocess: Preprocess = (),
+    postprocess: Postprocess = (),
     labels: tuple[str, ...] = (),
     read_samples: Callable[[Sequence[TensorSpec]], RawSamples] | None = None,
     threads: int = 1,
 ) -> Parts:
     """The parts of a bundle of this ONNX model, from the file `where`, for ONNX Runtime.
 
-    `read_samples` is given the model's inputs without their batch axis; without it, samples are drawn.
+    `read_samples` is given the model's inputs without their batch axis; without it, samples are drawn. Without
+    `postprocess` the best class is named where there are labels.
 
     Raises WrongInput when the model, the steps, the labels or the samples do not fit each other.
     """
@@ -74,11 +78,13 @@ def parts_of_onnx(
     except (WrongInput, Unsupported) as fault:
         raise type(fault)(f"{where}: {fault.message}", hint=fault.hint) from fault
     _check_inputs(session)
-    _check_outputs(session, labels)
-    predictor = Predictor(session, preprocess=preprocess)
+    _check_outputs(session, labels, postprocess)
+    predictor = Predictor(session, preprocess=preprocess, postprocess=postprocess)
     raw = read_samples([without_batch(spec) for spec in session.inputs]) if read_samples else None
     kind: SampleKind = raw.kind if raw else _kind(preprocess, session)
     inputs = _stack(predictor, raw, preprocess) if raw else _drawn(_drawable_specs(session, preprocess, kind))
+    expected = expected_outputs(predictor, inputs)
+    _check_boxes(predictor, inputs, expected)
     return Parts(
         name=identity.name,
         version=identity.version,
@@ -97,10 +103,10 @@ def parts_of_onnx(
         kind=kind,
         inputs=_raw_specs(inputs, session, preprocess, kind),
         self_test_inputs=inputs,
-        self_test_expected=expected_outputs(predictor, inputs),
+        self_test_expected=expected,
         precision=precision,
         preprocess=preprocess,
-        postprocess=(Classify(),) if labels else (),
+        postprocess=postprocess or ((Classify(),) if labels else ()),
         labels=labels,
         thread_count=threads,
         sample_rate_hz=_sample_rate(preprocess, raw),
@@ -118,15 +124,20 @@ def _check_inputs(session: Session) -> None:
             raise Unsupported(f"input {spec.name!r} takes {spec.dtype}; wanted numbers that numpy has")
 
 
-def _check_outputs(session: Session, labels: tuple[str, ...]) -> None:
+def _check_outputs(session: Session, labels: tuple[str, ...], postprocess: Postprocess) -> None:
     for spec in session.outputs:
         if not spec.shape:
             raise Unsupported(f"output {spec.name!r} is one number for the whole batch; wanted one answer per sample")
-    classes = session.outputs[0].shape[-1]
-    if labels and isinstance(classes, int) and classes != len(labels):
+    classes = class_count(postprocess, session.outputs)
+    if labels and classes is not None and classes != len(labels):
         raise WrongInput(
             f"there are {len(labels)} labels; the output {session.outputs[0].name!r} has {classes} classes"
         )
+
+
+def _check_boxes(predictor: Predictor, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
+    """Reads the first sample's boxes, if the steps say how. Raises WrongInput where they do not fit the outputs."""
+    predictor.boxes({name: array[0] for name, array in inputs.items()}, [array[0] for array in outputs.values()])
 
 
 def _kind(preprocess: Preprocess, session: Session) -> SampleKind:

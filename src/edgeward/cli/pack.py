@@ -28,7 +28,7 @@ _SELF_TEST_SAMPLES = 4
 @click.option("--name", help="What the bundle is called; by default like the model's file.")
 @click.option("--version", help="Its version; by default 1, or the version it had.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
-@click.option("--preprocess", type=PATH, metavar="FILE", help="How raw samples become inputs ([[preprocess]] in TOML).")
+@click.option("--preprocess", type=PATH, metavar="FILE", help="Steps before and after the model, in TOML.")
 @click.option("--data", type=PATH, metavar="DATA", help="Take a few samples for the self-test from this data set.")
 @click.option("--overwrite", is_flag=True, help="Replace the bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -100,8 +100,6 @@ def _plain(
     source: Path, name: str, version: str, labels: tuple[str, ...], preprocess: Path | None, data: Path | None
 ) -> "Packing":
     """A bundle of the model file `source`, which is run here to learn what its self-test must answer."""
-    from msgspec.structs import replace
-
     from edgeward.bundle import Identity, assemble, parts_of_onnx
     from edgeward.kit import codec
     from edgeward.kit.clock import SystemClock
@@ -113,12 +111,11 @@ def _plain(
         Identity(name, version, SystemClock().now()),
         where=str(source),
         preprocess=said.preprocess,
+        postprocess=said.postprocess,
         labels=labels,
         read_samples=(lambda inputs: _samples(data, inputs)) if data else None,
         threads=len(os.sched_getaffinity(0)),
     )
-    if said.postprocess:
-        parts = replace(parts, postprocess=said.postprocess)
     count = len(next(iter(parts.self_test_inputs.values())))
     made = f"{count} samples of {data}" if data else f"{count} drawn samples; real ones test more: --data DATA"
 

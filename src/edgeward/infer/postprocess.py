@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer.geometry import Placement
 from edgeward.kit.errors import Failed, WrongInput
-from edgeward.records.model import Classify, Detect, Postprocess
+from edgeward.records.model import Classify, Detect, Postprocess, TensorSpec
 
 _MOST_CONSIDERED = 1000
 """So many boxes, best first, are looked at for overlaps: one image's NMS stays within milliseconds."""
@@ -124,6 +124,22 @@ def boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDA
     if head.ndim != 2 or head.shape[1] < 5:
         raise WrongInput(f"detections in {step.layout} are 4 + classes numbers for each anchor; the output is {shapes}")
     return head[:, :4].astype(np.float64), head[:, 4:].astype(np.float64)
+
+
+def class_count(steps: Postprocess, outputs: Sequence[TensorSpec]) -> int | None:
+    """So many classes a model with these outputs (shapes with a batch axis) tells apart; None where that is free."""
+    step = next((step for step in steps if isinstance(step, Detect)), None)
+    first = outputs[0].shape
+    if step is None:
+        return _whole(first[-1:], 0)
+    if step.layout == "pair":
+        scores = next((one.shape for one in outputs[:2] if one.shape[-1:] != (4,)), ()) if len(outputs) > 1 else ()
+        return _whole(scores[-1:], 0)
+    return _whole(first[-1:] if step.layout == "rows" else first[-2:-1], 4)
+
+
+def _whole(dims: tuple[int | str, ...], less: int) -> int | None:
+    return dims[0] - less if dims and isinstance(dims[0], int) else None
 
 
 def _corners(step: Detect, boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:

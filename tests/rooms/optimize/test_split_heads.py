@@ -3,9 +3,9 @@
 import numpy as np
 import onnx
 import pytest
-from detector_models import DETECT, STEPS, detector, scenes
 from onnx import numpy_helper, parser
 
+from detector_models import DETECT, STEPS, detector, scenes
 from edgeward.infer import Predictor, runtimes
 from edgeward.measure.dataset import open_dataset
 from edgeward.measure.evaluate import answers

@@ -84,3 +84,14 @@ def test_remedies_are_put_on_and_taken_off(name):
     uses = [step.use for step in treated.steps]
     place = uses.index("quantize-static")
     assert uses[place - 2 : place + 2] == ["split-heads", "round-learned", "quantize-static", "correct-bias"]
+
+
+def test_a_float_model_that_is_fastest_is_tried_in_half_the_bytes():
+    assert names(tried("openvino-float32", 0.5)) == {"openvino-float32-refit", "openvino-float32-half"}
+    [half] = [r for r in follow_ups((GIVEN, tried("openvino-float32", 0.5)), 0.01, ()) if r.name.endswith("half")]
+    assert [step.use for step in half.steps][-2:] == ["half", "strip"]
+
+
+def test_arm_with_half_precision_arithmetic_tries_it():
+    assert "float16" in {recipe.name for recipe in recipes("aarch64", ("asimd", "fphp", "asimdhp"))}
+    assert "float16" not in {recipe.name for recipe in recipes("aarch64", ("asimd",))}

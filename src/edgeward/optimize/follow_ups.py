@@ -23,6 +23,7 @@ Remedies = frozenset[str]
 _METHODS = ("percentile", "entropy", "mse")
 _STAGES = (("split",), _METHODS, ("equalized", "rounded", "corrected"), ("refit",))
 """Cheap and likely first; what helped in one stage is kept in the next."""
+_SMALLER = (QUANTISER, "quantize-weights", "half")
 _NONE: Remedies = frozenset()
 
 
@@ -30,8 +31,8 @@ def follow_ups(tried: Sequence[Tried], max_drop: float, seen: Collection[str]) -
     """What is worth trying next; empty when nothing is left. `seen` has the names of all recipes that were begun.
 
     Where int8 misses the accuracy gate, the fastest such recipe is treated in stages until it keeps it, and what
-    was enough there is tried on the others. Where it keeps the gate and lost noticeably, other value ranges. And
-    "-refit", the last bias fitted to labels, of all that keep the gate.
+    was enough there is tried on the others. Where it keeps the gate and lost noticeably, other value ranges. Of all
+    that keep the gate "-refit", the last bias fitted to labels, and "-half", float weights stored in half the bytes.
     """
     fast = _decisive(tried)
     wanted = [*_treatments(fast, seen), *_refinements(fast, max_drop)]
@@ -57,6 +58,14 @@ def _refinements(fast: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
             yield with_remedies(one.recipe, mine | {"percentile"})
         if "refit" not in mine:
             yield with_remedies(one.recipe, mine | {"refit"})
+        if not any(step.use in _SMALLER for step in one.recipe.steps):
+            yield _halved(one.recipe)
+
+
+def _halved(recipe: Recipe) -> Recipe:
+    """The same with its weights stored in float16."""
+    *steps, last = recipe.steps
+    return replace(recipe, name=f"{recipe.name}-half", steps=(*steps, Step(use="half"), last))
 
 
 def _treatments(fast: Sequence[Tried], seen: Collection[str]) -> Iterator[Recipe]:

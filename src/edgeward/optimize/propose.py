@@ -22,6 +22,8 @@ REMEDIES = {
 """Passes that change what a model answers, and hardly what it costs, by what they add to a recipe's name."""
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
+_FLOAT16 = {"asimdhp", "fphp"}
+"""As Linux calls half-precision arithmetic on Arm."""
 
 Outcome = Literal["kept", "missed", "failed"]
 
@@ -50,6 +52,7 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
     return (
         _recipe("float32", None),
+        *((_float16(),) if _FLOAT16 & set(cpu_features) else ()),
         *_in_openvino(cpu_features, reduced=reduced),
         *_in_litert(cpu_features),
         *_in_onnxruntime(arch, reduced=reduced),
@@ -86,6 +89,11 @@ def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Re
 
 def _int8(activations: str, *, per_channel: bool, reduced: bool) -> Options:
     return {"method": "minmax", "per_channel": per_channel, "activations": activations, "reduce_range": reduced}
+
+
+def _float16() -> Recipe:
+    half = Step(use="half", options={"compute": "float16"})
+    return Recipe(name="float16", steps=(*_FLOAT_HEAD, half, Step(use="strip")))
 
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:

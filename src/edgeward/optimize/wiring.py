@@ -1,6 +1,7 @@
 """A graph while a pass rewires it: who makes and who reads a value, its constants, and new constants in their place."""
 
 from collections.abc import Sequence
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ class Wiring:
 
     def free_name(self, wish: str) -> str:
         taken = {*self._tensors, *self.makers, *self.readers, *self._outputs}
-        return next(name for name in (wish, *(f"{wish}_{number}" for number in range(10**6))) if name not in taken)
+        return next(name for name in chain([wish], (f"{wish}_{number}" for number in count())) if name not in taken)
 
     def remove(self, nodes: list[onnx.NodeProto]) -> None:
         for node in nodes:

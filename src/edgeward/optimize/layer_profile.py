@@ -122,18 +122,18 @@ def _op(kernel: str, stated: str) -> str:
 def _names_of_numbers(own: onnx.ModelProto, graph: onnx.ModelProto) -> dict[int, str]:
     """By place in `own`: the layer of `graph` with the same name or the same result; else, for layers with weights, the
     one that stands in the same place among those of its kind and shape."""
-    by_name = {node.name: node.name for node in graph.graph.node}
-    by_result = {name: node.name for node in graph.graph.node for name in node.output}
+    known = {name: node for node in graph.graph.node for name in node.output}
+    known |= {node.name: node for node in graph.graph.node}
     readers = {name: node for node in reversed(own.graph.node) for name in node.input}
     found = {}
     for place, node in enumerate(own.graph.node):
         at: onnx.NodeProto | None = node
         for _ in range(_LONGEST_FUSION if node.op_type in HEAVY else 1):
-            known = at and (by_name.get(at.name) or by_result.get(at.output[0]))
-            if known:
-                found[place] = known
+            same = None if at is None else known.get(at.name or at.output[0]) or known.get(at.output[0])
+            if same is not None and _are_alike(node, same):
+                found[place] = same.name
                 break
-            at = readers.get(at.output[0]) if at is not None else None
+            at = None if at is None else readers.get(at.output[0])
     mine = [place for place, node in enumerate(own.graph.node) if node.op_type in HEAVY]
     if all(place in found for place in mine):
         return found
@@ -144,6 +144,13 @@ def _names_of_numbers(own: onnx.ModelProto, graph: onnx.ModelProto) -> dict[int,
         for block in matcher.get_matching_blocks()
         for step in range(block.size)
     }
+
+
+def _are_alike(node: onnx.NodeProto, known: onnx.NodeProto) -> bool:
+    """Whether one can be the other: short names that were made anew fall on those of any node."""
+    if node.op_type in HEAVY or known.op_type in HEAVY:
+        return node.op_type == known.op_type or {node.op_type, known.op_type} == {"MatMul", "Gemm"}
+    return True
 
 
 def _heavies(model: onnx.ModelProto, places: Sequence[int]) -> list[_Heavy]:

@@ -29,6 +29,9 @@ _HOPE = 0.5
 _LEAST_SAVING = 0.1
 """Of the mean saving of a layer: what leaving one in float costs at least, since values are converted around it."""
 
+_LEAST_S, _RUNS = 4.0, 200
+"""Comparing layers may take so long, or so many inferences: a fraction of what one trial takes."""
+
 SavedTime = Callable[[onnx.ModelProto, str], Mapping[str, float]]
 """Of the layers of a float graph, by name, the milliseconds that int8 saves in a runtime; those that are known."""
 
@@ -84,7 +87,8 @@ class Mixing:
         session = runtimes.load("onnxruntime").load(before.model.SerializeToString(), threads=1)
         predictor = Predictor(session, preprocess=before.preprocess)
         feeds = [predictor.tensors(sample) for sample in islice(self._samples, SAMPLES)]
-        noise = layer_noise(before.model, after.model, feeds)
+        seconds = max(_LEAST_S, _RUNS * base.alone_ms / 1000)
+        noise = layer_noise(before.model, after.model, feeds, seconds=seconds)
         self.noise = self.noise or noise
         order = ranked(noise, self._saved_time(before.model, base.recipe.runtime))
         return Plan(base.recipe, order, 0, len(order), guess(noise, order, base.quality_drop, self._max_drop))

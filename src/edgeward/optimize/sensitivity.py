@@ -24,8 +24,10 @@ Tensors = Mapping[str, NDArray[Any]]
 
 SAMPLES = 64
 """Calibration samples that are enough: the ratio is over all their values."""
-_LEAST_SAMPLES = 4
+_LEAST_SAMPLES = 2
 _BATCH = 16
+_OWN_RUNS = 4
+"""What comparing all layers with themselves takes, in runs of the float graph."""
 _OUTPUT_BYTES = 256_000_000
 _MOST_DB = 120.0
 """Where there is no noise at all, or nothing but noise (minus)."""
@@ -79,12 +81,10 @@ def layer_noise(
     if not units or not feeds:
         raise Unsupported("no quantised layer of this graph can be compared with its float one")
     session, outputs = _float_session(named)
-    batches = _batches(session, feeds, seconds / len(units))
+    batches, reference = _answered(session, feeds, seconds / (len(units) + _OWN_RUNS))
     own = _own_noise(named, units, batches)
-    worst_first = sorted(range(len(units)), key=lambda index: own[index])
-    reference = [session.run(batch) for batch in batches] if outputs else []
     effect: dict[int, float] = {}
-    for index in worst_first if outputs else ():
+    for index in sorted(range(len(units)), key=lambda index: own[index]) if outputs else ():
         if effect and perf_counter() - start > seconds:
             break
         changed = _load(_with_unit_in_place(named, units[index], outputs))
@@ -224,21 +224,21 @@ def _load(model: onnx.ModelProto) -> Session:
     return runtimes.load("onnxruntime").load(model.SerializeToString(), threads=1)
 
 
-def _batches(session: Session, feeds: Sequence[Tensors], seconds: float) -> list[dict[str, NDArray[Any]]]:
-    """Samples in batches where the graph takes them so, as many as it answers in about `seconds`, and no more than
-    their answers have room in memory."""
+def _answered(
+    session: Session, feeds: Sequence[Tensors], seconds: float
+) -> tuple[list[dict[str, NDArray[Any]]], list[list[NDArray[Any]]]]:
+    """Samples in batches where the graph takes them so, and its answers: as many as it gives in about `seconds`, and
+    as have room in memory."""
     alone = [{name: value[None] for name, value in feed.items()} for feed in feeds[:SAMPLES]]
     session.run(alone[0])
     begin = perf_counter()
     answer = session.run(alone[0])
-    taken = perf_counter() - begin
-    answer_bytes = sum(value.nbytes for value in answer)
-    count = min(len(alone), int(seconds / max(taken, 1e-6)), _OUTPUT_BYTES // max(answer_bytes, 1))
+    taken_s, answer_bytes = perf_counter() - begin, sum(value.nbytes for value in answer)
+    count = min(int(seconds / max(taken_s, 1e-6)), _OUTPUT_BYTES // max(answer_bytes, 1))
     alone = alone[: max(count, _LEAST_SAMPLES)]
     groups = [alone[place : place + _BATCH] for place in range(0, len(alone), _BATCH)]
     together = [{name: np.concatenate([one[name] for one in group]) for name in group[0]} for group in groups]
     try:
-        session.run(together[0])
+        return together, [session.run(batch) for batch in together]
     except (EdgewardError, ValueError):
-        return alone
-    return together
+        return alone, [session.run(one) for one in alone]

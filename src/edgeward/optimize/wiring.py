@@ -68,7 +68,8 @@ class Wiring:
 
     def free_name(self, wish: str) -> str:
         taken = {*self._tensors, *self.makers, *self.readers, *self._outputs}
-        return next(name for name in chain([wish], (f"{wish}_{number}" for number in count())) if name not in taken)
+        candidates = chain([wish], (f"{wish}_{number}" for number in count()))
+        return next(name for name in candidates if name not in taken)
 
     def remove(self, nodes: list[onnx.NodeProto]) -> None:
         for node in nodes:

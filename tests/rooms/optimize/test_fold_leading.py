@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgeward.infer import runtimes
 from edgeward.optimize import passes
 from edgeward.records.candidate import Step
+from edgeward.records.model import ToLayout
 
 
 def headed(head, constants, *, tail="conv", pads=(0, 0, 0, 0), group=1, shape=("batch", 4, 6, 6)):
@@ -149,3 +150,18 @@ def test_the_weights_of_another_layer_stay_when_they_are_shared():
     assert notes
     for mine, wanted in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [("fold-leading", "fold-preprocess"), ("fold-preprocess", "fold-leading")])
+def test_a_raw_picture_goes_straight_into_the_first_weights(order):
+    constants = {"m": np.array([0.4, 0.5, 0.6, 0.5]).reshape(4, 1, 1), "s": 51.0}
+    model = headed([("Div", ["@", "s"], {}), ("Sub", ["@", "m"], {})], constants)
+    samples = [{"x": np.random.default_rng(i).integers(0, 256, (6, 6, 4)).astype(np.uint8)} for i in range(4)]
+    made, steps = model, (ToLayout(layout="NCHW"),)
+    for name in order:
+        context = passes.Context(samples, "image", steps)
+        made, steps, _ = passes.load(name).apply(made, Step(use=name), context)
+    assert operators(made) == ["Transpose", "Cast", "Conv"]
+    raw = np.stack([sample["x"] for sample in samples])
+    wanted = answer(model, raw.transpose(0, 3, 1, 2).astype(np.float32))
+    np.testing.assert_allclose(answer(made, raw), wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())

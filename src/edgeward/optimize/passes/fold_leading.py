@@ -69,7 +69,7 @@ def _lead(wiring: Wiring, source: onnx.ValueInfoProto) -> Lead:
     one = np.ones([1] * len(shape))
     spread = np.broadcast_to(0, [max(1, dim.dim_value) for dim in shape])
     none = lead = Lead(source.name, one, one * 0, spread, source=source.name)
-    if source.type.tensor_type.elem_type != TensorProto.FLOAT or not shape:
+    if source.type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.UINT8) or not shape:
         return none
     while (node := wiring.sole_reader(lead.value)) is not None:
         further = _behind(wiring, lead, node)
@@ -97,6 +97,8 @@ def _coarser(wiring: Wiring, lead: Lead, feeds: Mapping[str, Array]) -> float:
     if lead.source not in feeds:
         return math.inf
     raw = feeds[lead.source]
+    if raw.dtype == np.uint8:
+        return 0.0  # bytes go into an integer kernel as they are
     low, high = min(0.0, float(raw.min())), max(0.0, float(raw.max()))
     for mover in lead.movers:
         moved = _moved(wiring, mover, raw)
@@ -169,7 +171,8 @@ def _moved(wiring: Wiring, node: onnx.NodeProto, part: Array) -> Array | None:
         return part.transpose(attribute(node, "perm", list(range(part.ndim))[::-1]))
     if node.op_type == "Squeeze" and (axes := wiring.constant(node, 1)) is not None:
         return part.squeeze(tuple(axes.tolist())) if all(part.shape[axis] == 1 for axis in axes) else None
-    return part if node.op_type == "Identity" else None
+    to_float = node.op_type == "Cast" and attribute(node, "to", 0) == TensorProto.FLOAT
+    return part if to_float or node.op_type == "Identity" else None
 
 
 def _into(wiring: Wiring, node: onnx.NodeProto, lead: Lead) -> Array | None:

@@ -32,6 +32,8 @@ _POSITIONS = 128
 _SWEEPS = 20
 _LONGEST = 2304
 """Weights behind one output; longer ones are rounded to the nearest: their G would take too much memory and time."""
+_GRAMS = 2**26
+"""So many numbers of all G at a time, a quarter of a gigabyte: the samples run once more for the layers that remain."""
 _ON_GRID = 1e-3
 
 
@@ -59,12 +61,10 @@ class RoundLearned:
         if not layers:
             raise DoesNotApply("there is no Conv, Gemm or MatMul with constant weights in it")
         flipped = 0
-        grams = _grams(ours.model, layers, learned, context.preprocess)
-        for layer in layers:
+        for layer, gram in _with_grams(model, layers, learned, context.preprocess):
             scale = _scale(layer.weight, bool(options["per_channel"]), _reach(options))
             plain = np.rint(layer.weight / scale)
-            gram = grams.get(layer.node.output[0])
-            best = plain if gram is None else chosen(layer.weight, scale, gram)
+            best = plain if gram is None else chosen(layer.weight, scale, gram.astype(np.float64))
             flipped += int((best != plain).sum())
             for wiring, values in ((nearest, plain), (ours, best)):
                 _write(wiring, layer, values * scale)
@@ -140,18 +140,41 @@ def _write(wiring: Wiring, layer: Layer, values: Array) -> None:
         wiring.set_constant(node, 1, new.astype(np.float32))
 
 
+def _with_grams(
+    model: onnx.ModelProto, layers: Sequence[Layer], samples: Sequence[Sample], preprocess: Preprocess
+) -> Iterator[tuple[Layer, Array | None]]:
+    """Each layer with E[x·xᵀ] of what its outputs are made of, None for those that are left; few at a time."""
+    group: list[Layer] = []
+    for layer in layers:
+        if not _is_learned(layer):
+            yield layer, None
+            continue
+        if group and sum(map(_gram_size, [*group, layer])) > _GRAMS:
+            yield from _grams(model, group, samples, preprocess)
+            group = []
+        group.append(layer)
+    if group:
+        yield from _grams(model, group, samples, preprocess)
+
+
+def _is_learned(layer: Layer) -> bool:
+    return layer.weight.shape[2] <= _LONGEST and _is_plain(layer.node)
+
+
+def _gram_size(layer: Layer) -> int:
+    return int(len(layer.weight) * layer.weight.shape[2] ** 2)
+
+
 def _grams(
     model: onnx.ModelProto, layers: Sequence[Layer], samples: Sequence[Sample], preprocess: Preprocess
-) -> dict[str, Array]:
-    """E[x·xᵀ] of what each layer's outputs are made of, by the name of its output; without the layers that we leave."""
-    asked = [layer for layer in layers if layer.weight.shape[2] <= _LONGEST and _is_plain(layer.node)]
-    feeds = list(dict.fromkeys(layer.node.input[0] for layer in asked))
-    sums = {layer.node.output[0]: np.zeros((len(layer.weight), *layer.weight.shape[2:] * 2)) for layer in asked}
+) -> Iterator[tuple[Layer, Array]]:
+    feeds = list(dict.fromkeys(layer.node.input[0] for layer in layers))
+    sums = [np.zeros((len(layer.weight), *layer.weight.shape[2:] * 2), np.float32) for layer in layers]
     for values in _values(model, feeds, samples, preprocess):
-        for layer in asked:
+        for layer, total in zip(layers, sums, strict=True):
             rows = _rows(layer, values[layer.node.input[0]])
-            sums[layer.node.output[0]] += rows.transpose(0, 2, 1) @ rows
-    return sums
+            total += rows.transpose(0, 2, 1) @ rows
+    yield from zip(layers, sums, strict=True)
 
 
 def _values(
@@ -178,7 +201,8 @@ def _rows(layer: Layer, value: Array) -> Array:
     """Groups × places × inputs: what some places of the layer's output are made of."""
     node, groups = layer.node, len(layer.weight)
     if node.op_type != "Conv":
-        return np.asarray(value, np.float64).reshape(1, -1, layer.weight.shape[2])
+        rows = np.asarray(value, np.float32).reshape(1, -1, layer.weight.shape[2])
+        return rows[:, np.linspace(0, rows.shape[1] - 1, min(rows.shape[1], _POSITIONS)).astype(int)]
     rank = len(layer.kernel)
     pads, strides = attribute(node, "pads", [0] * 2 * rank), attribute(node, "strides", [1] * rank)
     dilations = attribute(node, "dilations", [1] * rank)
@@ -188,7 +212,7 @@ def _rows(layer: Layer, value: Array) -> Array:
     seen = windows[(slice(None), *(slice(None, None, gap) for gap in (*strides, *dilations)))]
     places = int(np.prod(seen.shape[1 : rank + 1]))
     kept = np.unravel_index(np.linspace(0, places - 1, min(places, _POSITIONS)).astype(int), seen.shape[1 : rank + 1])
-    columns = np.stack([seen[:, *place] for place in zip(*kept, strict=True)], axis=1).astype(np.float64)
+    columns = np.stack([seen[:, *place] for place in zip(*kept, strict=True)], axis=1).astype(np.float32)
     by_group = columns.reshape(groups, len(value) // groups, len(kept[0]), -1)
     return by_group.transpose(0, 2, 1, 3).reshape(groups, len(kept[0]), -1)
 

@@ -82,6 +82,14 @@ def test_the_architecture_page_names_every_room() -> None:
     assert not {room for room in rooms if f"`{room}`" not in text}
 
 
+def test_the_page_on_passes_names_every_pass() -> None:
+    text = (ROOT / "docs" / "passes.md").read_text(encoding="utf-8")
+    folder = ROOT / "src" / "edgeward" / "optimize" / "passes"
+    names = {path.stem.replace("_", "-") for path in folder.glob("*.py")} - {"--init--", "base"}
+    assert names
+    assert not {name for name in names if f"| `{name}` |" not in text}
+
+
 def test_the_readme_is_read_in_one_go() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 100
 

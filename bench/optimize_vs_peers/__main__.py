@@ -202,7 +202,7 @@ def _times(
         Job(
             "frame" if what == "frame" else "model", runners, str(place / "race-tensors.npz"),
             str(place / "race-raw.npz"), list(opened.inputs), opened.session.outputs[0], opened.steps, asked.seconds,
-            asked.seed, opened.case.metric in ("top1", "top5", "f1"),
+            asked.seed, opened.case.metric in ("top1", "top5", "f1"), opened.reading,
         )
     )  # fmt: skip
 

@@ -5,13 +5,14 @@ import tomllib
 from pathlib import Path
 from typing import NamedTuple
 
-from edgeward.infer import runtimes
+from edgeward.infer import Predictor, runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit import codec
 from edgeward.kit.errors import WrongInput
+from edgeward.measure.annotated import detect_step
 from edgeward.measure.dataset import LoadedSet, open_dataset
 from edgeward.measure.fit import fit_steps
-from edgeward.records.model import Preprocess, PreprocessFile, TensorSpec
+from edgeward.records.model import Postprocess, Preprocess, PreprocessFile, TensorSpec
 
 MODEL_FILES = ("model.onnx", "model.pt2", "model.tflite", "model.h5")
 
@@ -49,7 +50,8 @@ class Case(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A case with its float model loaded in ONNX Runtime, its data sets and the steps between them."""
+    """A case with its float model loaded in ONNX Runtime, its data sets, the steps between them, and those that read
+    boxes out of answers."""
 
     case: Case
     session: Session
@@ -57,6 +59,7 @@ class Opened(NamedTuple):
     evaluation: LoadedSet
     calibration: LoadedSet
     steps: Preprocess
+    reading: Postprocess = ()
 
 
 def find_cases(folder: Path) -> list[Case]:
@@ -88,11 +91,12 @@ def open_case(case: Case) -> Opened:
     inputs = tuple(TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:]) for spec in session.inputs)
     evaluation = open_dataset(case.evaluation, inputs, session.outputs)
     calibration = open_dataset(case.calibration, inputs, session.outputs)
-    if case.preprocess is not None:
-        steps = codec.from_toml(case.preprocess, PreprocessFile).preprocess
-    else:
-        steps = fit_steps(inputs[0], evaluation.kind, evaluation[0])
-    return Opened(case, session, inputs, evaluation, calibration, steps)
+    said = codec.from_toml(case.preprocess, PreprocessFile) if case.preprocess is not None else None
+    steps = said.preprocess if said is not None else fit_steps(inputs[0], evaluation.kind, evaluation[0])
+    reading = said.postprocess if said is not None else ()
+    if evaluation.annotation == "boxes" and not reading:
+        reading = (detect_step(Predictor(session, preprocess=steps), evaluation),)
+    return Opened(case, session, inputs, evaluation, calibration, steps, reading)
 
 
 def _data(folder: Path, name: str) -> Path:

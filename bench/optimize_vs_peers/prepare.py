@@ -32,12 +32,13 @@ def prepare(opened: Opened, folder: Path, *, seed: int) -> None:
 
 
 def _tensors(predictor: Predictor, data: LoadedSet, *, shuffle: int | None = None) -> dict[str, NDArray[Any]]:
-    """Input tensors by name and `labels`. Shuffled, so that the first few are of all classes."""
+    """Input tensors by name and `labels`, but for boxes and masks, which peers do not read. Shuffled, so that the first
+    few are of all classes."""
     order = np.arange(len(data))
     if shuffle is not None:
         np.random.default_rng(shuffle).shuffle(order)
     samples = [predictor.tensors(data[index]) for index in order]
     arrays = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-    if data.labels is not None:
+    if data.labels is not None and data.annotation is None:
         arrays["labels"] = data.labels[order]
     return arrays

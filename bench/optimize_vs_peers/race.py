@@ -22,8 +22,10 @@ from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgeward.infer import read_npz
+from edgeward.infer.geometry import placement_of
+from edgeward.infer.postprocess import detections_of
 from edgeward.kit.process import Partner, receive, send
-from edgeward.records.model import Preprocess, TensorSpec
+from edgeward.records.model import Detect, Postprocess, Preprocess, TensorSpec
 
 _GENERATIONS = 3
 _RUNS = 5
@@ -44,7 +46,8 @@ class Runner(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True):
-    """Time the runners in turn. `samples` is an .npz: tensors for "model", raw frames for "frame"."""
+    """Time the runners in turn. `samples` is an .npz: tensors for "model", raw frames for "frame". The answer to a
+    frame is the best class where the case has `classes`, the boxes where `reading` says how they are read."""
 
     what: Literal["model", "frame"]
     runners: list[Runner]
@@ -56,6 +59,7 @@ class Job(Struct, frozen=True):
     seconds: float
     seed: int
     classes: bool
+    reading: Postprocess = ()
 
 
 def race(job: Job) -> list[NDArray[np.float64]]:
@@ -116,8 +120,22 @@ def _call(job: Job, runner: Runner, samples: list[list[Any]], raw: list[dict[str
     frames = [row[job.inputs[0].name] for row in raw]
     if job.classes:
         return lambda index: run([prepare(frames[index])])[first].argmax()
-    dequantised = engine.outputs[first].dequantised
-    return lambda index: dequantised(run([prepare(frames[index])])[first])
+    read = _reader(job, engine.outputs[first].dequantised, frames)
+    return lambda index: read(run([prepare(frames[index])])[first], index)
+
+
+def _reader(job: Job, dequantised: Callable[[Any], NDArray[Any]], frames: list[Any]) -> Callable[[Any, int], object]:
+    """From the output for the frame of an index to the answer: boxes in that frame's pixels, or the true values."""
+    detect = next((step for step in job.reading if isinstance(step, Detect)), None)
+    if detect is None:
+        return lambda value, _: dequantised(value)
+
+    def boxes(value: Any, index: int) -> object:
+        placed = placement_of(job.steps, *frames[index].shape[:2])
+        head = dequantised(value)[0]
+        return placed.to_raw(detections_of(detect, [head], height=placed.height, width=placed.width))
+
+    return boxes
 
 
 def _edgeward_call(what: str, out: Path, raw: list[dict[str, Any]]) -> Call:

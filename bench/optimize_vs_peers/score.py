@@ -40,8 +40,14 @@ class Fed:
 
 
 def score_peer(opened: Opened, prepared: LoadedSet, runtime: str, file: Path) -> Scored:
-    """`prepared` holds the evaluation data as input tensors."""
-    found = answers(Predictor(Fed(open_engine(runtime, file), opened)), prepared, metric=opened.case.metric)
+    """`prepared` holds the evaluation data as input tensors. Boxes and masks are annotated in the raw images, so there
+    these go in, through the case's own steps."""
+    fed = Fed(open_engine(runtime, file), opened)
+    if opened.evaluation.annotation is None:
+        found = answers(Predictor(fed), prepared, metric=opened.case.metric)
+    else:
+        predictor = Predictor(fed, preprocess=opened.steps, postprocess=opened.reading)
+        found = answers(predictor, opened.evaluation, metric=opened.case.metric)
     return _checked(found.outputs, found.targets)
 
 

@@ -53,8 +53,11 @@ class Case:
         return _samples(self.folder / "calibration.npz")[0][:count]
 
     def evaluation(self) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
-        """All samples and their labels, for the peers whose method looks at accuracy."""
-        return _samples(self.folder / "evaluation.npz")
+        """All samples and their labels, for the peers whose method looks at accuracy. Raises Missing without labels."""
+        samples, labels = _samples(self.folder / "evaluation.npz")
+        if labels is None:
+            raise Missing("the case is annotated with boxes or masks, which this script does not score")
+        return samples, labels
 
 
 Variant = Callable[[Case, Path], Made]
@@ -87,10 +90,10 @@ def sentence(error: BaseException) -> str:
     return text[:300] if isinstance(error, Missing) else f"{type(error).__name__}: {text}"[:300]
 
 
-def _samples(path: Path) -> tuple[list[dict[str, np.ndarray]], np.ndarray]:
+def _samples(path: Path) -> tuple[list[dict[str, np.ndarray]], np.ndarray | None]:
     with np.load(path) as archive:
         arrays = {name: archive[name] for name in archive.files}
-    labels = arrays.pop("labels", np.zeros(0))
+    labels = arrays.pop("labels", None)
     count = len(next(iter(arrays.values())))
     return [{name: array[i : i + 1] for name, array in arrays.items()} for i in range(count)], labels
 

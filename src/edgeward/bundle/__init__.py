@@ -16,7 +16,7 @@ from edgeward.bundle.keys import (
 from edgeward.bundle.layout import find_bundle
 from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test
 from edgeward.bundle.sign import sign
-from edgeward.bundle.verify import VerifiedBundle, peek, verify
+from edgeward.bundle.verify import VerifiedBundle, peek, report_of, verify
 from edgeward.bundle.versions import same_major
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "peek",
     "public_path_of",
     "reassemble",
+    "report_of",
     "run_self_test",
     "same_major",
     "sign",

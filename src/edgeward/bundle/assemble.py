@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeward.bundle import layout as oci
 from edgeward.bundle.contents import MANIFEST_PATH, read_contents
+from edgeward.bundle.layout import DOC_TYPE
 from edgeward.bundle.npz import to_npz
 from edgeward.infer.postprocess import class_count
 from edgeward.kit import codec
@@ -25,7 +26,6 @@ WEIGHT_TYPE = "application/vnd.cncf.model.weight.v1.raw"
 WEIGHT_CONFIG_TYPE = "application/vnd.cncf.model.weight.config.v1.raw"
 DATASET_TYPE = "application/vnd.cncf.model.dataset.v1.raw"
 REPORT_PATH = "report.json"
-DOC_TYPE = "application/vnd.cncf.model.doc.v1.raw"
 
 # What the ModelPack schema admits as `precision`; anything else is left out of its config.
 _PRECISIONS = frozenset({

@@ -18,6 +18,7 @@ INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 EMPTY_TYPE: Final = "application/vnd.oci.empty.v1+json"
 MODEL_TYPE: Final = "application/vnd.cncf.model.manifest.v1+json"
 SIGNATURE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+DOC_TYPE: Final = "application/vnd.cncf.model.doc.v1.raw"
 FILE_PATH = "org.cncf.model.filepath"
 
 INDEX_LIMIT_BYTES = 1_000_000

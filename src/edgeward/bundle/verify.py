@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from edgeward.bundle import sigstore
 from edgeward.bundle.contents import Contents, find_model, read_contents, read_files, used
 from edgeward.bundle.keys import PublicKey, Trust
-from edgeward.bundle.layout import MANIFEST_LIMIT_BYTES, SIGNATURE_TYPE, Layout, OciManifest, decode
+from edgeward.bundle.layout import DOC_TYPE, MANIFEST_LIMIT_BYTES, SIGNATURE_TYPE, Layout, OciManifest, decode
 from edgeward.bundle.npz import from_npz
+from edgeward.kit.blobs import Blobs
 from edgeward.kit.errors import Refused
 from edgeward.records.bundle import Bundle, Manifest, Signature
 
@@ -62,6 +63,15 @@ def verify(folder: Path, trust: Trust) -> VerifiedBundle:
     found = find_model(layout)
     signers = _signers(layout, found[0].digest, trust)
     return VerifiedBundle(_SEAL, read_contents(layout, found), signers)
+
+
+def report_of(verified: VerifiedBundle) -> bytes | None:
+    """The report of the search that made it, read anew and checked; None where it brings none."""
+    manifest = verified.manifest
+    layer = next((one for one in manifest.layers if one.media_type == DOC_TYPE), None)
+    if layer is None:
+        return None
+    return Blobs(Path(verified.reference)).get(layer.digest, layer.size_bytes)
 
 
 def peek(folder: Path) -> Bundle:

@@ -12,6 +12,7 @@ from edgeward.cli import console
 from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
+    from edgeward.bundle import VerifiedBundle
     from edgeward.optimize.prepare import Order
     from edgeward.records.candidate import Report
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 @click.option("--preprocess", type=PATH, metavar="FILE", help="Steps before and after the model, in TOML.")
 @click.option("--labels", type=PATH, metavar="FILE", help="Class names, one per line, in the order of the outputs.")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Fixes a free input shape.")
+@click.option("--parent", type=PATH, metavar="BUNDLE", help="The deployed version: keep its scales, for small updates.")
 @click.option("--overwrite", is_flag=True, help="Replace what stands in the output folder.")
 @click.option("--no-cache", is_flag=True, help="Neither use nor keep finished trials (in ~/.cache/edgeward/trials).")
 @click.option("-o", "--output", required=True, type=PATH, metavar="DIR", help="The folder to write.")
@@ -50,6 +52,7 @@ def command(
     preprocess: Path | None,
     labels: Path | None,
     shapes: tuple[str, ...],
+    parent: Path | None,
     overwrite: bool,
     no_cache: bool,
     output: Path,
@@ -94,6 +97,7 @@ def command(
         labels=read_class_names(labels) if labels else (),
         shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
         command=shlex.join(["edgeward", *sys.argv[1:]]), memory=None if no_cache else cache_folder(),
+        parent=_deployed(parent) if parent else None,
     )  # fmt: skip
     files.check_output_folder(output, overwrite=overwrite)
     with (
@@ -121,6 +125,13 @@ def sign_with_own_key(folder: Path) -> None:
         return
     if created:
         console.note(f"made a key to sign with: {bundle.default_key_path()} ({key.fingerprint[:19]}…)")
+
+
+def _deployed(folder: Path) -> "VerifiedBundle":
+    """The version to be replaced: nothing of an unverified bundle is read, not even its scales."""
+    from edgeward.bundle import find_bundle, trusted_keys, verify
+
+    return verify(find_bundle(folder), trusted_keys(()))
 
 
 def _seconds(text: str | None) -> float | None:

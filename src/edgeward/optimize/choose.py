@@ -8,7 +8,7 @@ from edgeward.optimize.propose import AS_GIVEN
 from edgeward.records.candidate import Trial, Violation
 
 _SAME_SIZE = 1.1
-"""Files within a tenth of the smallest count as equally small."""
+"""Files, and updates, within a tenth of the smallest count as equally small."""
 
 
 class Choice(NamedTuple):
@@ -20,7 +20,8 @@ class Choice(NamedTuple):
 
 
 def choose(trials: Sequence[Trial], tied_with_fastest: Mapping[str, bool], *, gate: str) -> Choice:
-    """The fastest trial that keeps every limit; among those tied with it, the most accurate of the smallest.
+    """The fastest trial that keeps every limit; among those tied with it, the most accurate of the smallest files,
+    or, where a deployed version is to be replaced, of the smallest updates.
 
     `tied_with_fastest` says of each trial that kept the limits
     whether its latency cannot be told from that of the fastest.
@@ -30,10 +31,15 @@ def choose(trials: Sequence[Trial], tied_with_fastest: Mapping[str, bool], *, ga
     if not kept:
         return _nothing_kept(measured, gate)
     tied = [trial for trial in kept if tied_with_fastest.get(trial.recipe, False)] or kept
-    smallest = min(trial.size_bytes or 0 for trial in tied)
-    small = [trial for trial in tied if (trial.size_bytes or 0) <= smallest * _SAME_SIZE]
+    smallest = min(_weight(trial) for trial in tied)
+    small = [trial for trial in tied if _weight(trial) <= smallest * _SAME_SIZE]
     best = min(small, key=lambda trial: (trial.quality_drop or 0.0, trial.size_bytes or 0))
     return Choice(best, None, _why(best, tied, len(kept), len(trials), gate))
+
+
+def _weight(trial: Trial) -> int:
+    """What has to be stored, or sent to replace the deployed version."""
+    return (trial.size_bytes or 0) if trial.delta_bytes is None else trial.delta_bytes
 
 
 def fastest(trials: Sequence[Trial]) -> Trial | None:
@@ -66,7 +72,8 @@ def _why(best: Trial, tied: Sequence[Trial], kept: int, count: int, gate: str) -
             f"leave it as it is: none of {count - 1} candidates that kept {gate} is faster here than the model as given"
         )
     others = len(tied) - 1
-    tie = f", and the most accurate of the smallest of {len(tied)} whose latency cannot be told apart" if others else ""
+    small = "smallest" if best.delta_bytes is None else "smallest updates"
+    tie = f", and the most accurate of the {small} of {len(tied)} whose latency cannot be told apart" if others else ""
     return f"{best.recipe} is the fastest of {kept} that kept {gate}{tie}; {count} were tried"
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 
+from edgeward.bundle import VerifiedBundle
 from edgeward.infer import Predictor
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError, WrongInput
@@ -20,6 +21,7 @@ from edgeward.measure.fit import IMAGE_SCALINGS, fit_steps
 from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.quality import METRICS
 from edgeward.optimize.inspect import describe, fix_shapes
+from edgeward.optimize.parent import Parent
 from edgeward.optimize.parity import prove
 from edgeward.optimize.readers import Read, read
 from edgeward.records.model import Detect, ModelFacts, Postprocess, Preprocess, TensorSpec
@@ -34,7 +36,8 @@ _PARITY_SAMPLES = 32
 
 class Order(NamedTuple):
     """What the user asked for. `threads` None: measured. `metric` None: what the data ask for. `memory` is the folder
-    of kept trials, None: none."""
+    of kept trials, None: none. `parent` is the deployed version, whose scales
+    and order are kept where that does well."""
 
     model: Path
     data: Path
@@ -53,6 +56,7 @@ class Order(NamedTuple):
     command: str
     memory: Path | None = None
     postprocess: Postprocess = ()
+    parent: VerifiedBundle | None = None
 
 
 class Task(NamedTuple):
@@ -67,6 +71,7 @@ class Task(NamedTuple):
     preprocess: Preprocess
     notes: tuple[str, ...]
     postprocess: Postprocess = ()
+    parent: Parent | None = None
 
 
 def prepare(order: Order) -> Task:
@@ -97,7 +102,8 @@ def _task(order: Order, found: Read, model_bytes: bytes, session: Session) -> Ta
         few = [predictor.tensors(calibration[index]) for index in range(min(len(calibration), _PARITY_SAMPLES))]
         notes.append(prove(found.original, session, few, is_quantized=found.is_quantized))
     facts = describe(found.model)
-    return Task(found.model, model_bytes, facts, evaluation, calibration, steps, tuple(notes), postprocess)
+    parent = Parent.of(order.parent) if order.parent is not None else None
+    return Task(found.model, model_bytes, facts, evaluation, calibration, steps, tuple(notes), postprocess, parent)
 
 
 def _reading(order: Order, session: Session, evaluation: LoadedSet, steps: Preprocess, notes: list[str]) -> Postprocess:

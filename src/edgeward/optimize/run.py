@@ -27,6 +27,7 @@ from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN
 from edgeward.optimize.search import Progress, Search
 from edgeward.optimize.trials import Candidate, Judge, Rig
+from edgeward.optimize.update import with_deltas, with_update
 from edgeward.records.candidate import Measurement, Report, Setting, Trial
 
 _RACE_S = 4.0
@@ -60,12 +61,15 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
             times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
             ran = [explain.seen(candidate) for candidate in candidates]
         candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
+        candidates = with_deltas(candidates, task.parent)
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
-        choice = choose([*measured, *failures], _ties(candidates, times, place, order.seed), gate=_gate(order, gate))
+        ties = _ties(candidates, times, place, order.seed)
+        choice = choose([*measured, *failures], ties, gate=_gate(order, gate))
         choice = timing.untimed(place.timing, choice, sum(not trial.violations for trial in measured))
         setting = setting_of(candidates[0].contender, before, place)
         report = _report(order, task, place, judge, setting, measured, failures, choice, clock, start_s)
+        report = with_update(report, task.parent, ties)
         progress.stage("timing the layers", 0.9)
         report = explain.explained(report, outlook, ran, search.noise())
         progress.stage("writing the bundle and the report", 0.95)

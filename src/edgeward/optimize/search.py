@@ -10,6 +10,7 @@ from edgeward.optimize import mixed, trials
 from edgeward.optimize.explain import noise_of
 from edgeward.optimize.follow_ups import follow_ups
 from edgeward.optimize.memory import Memory
+from edgeward.optimize.parent import recipes_for
 from edgeward.optimize.prepare import Order, Task
 from edgeward.optimize.propose import Outcome, Tried, family, recipes
 from edgeward.optimize.trials import Candidate, Judge, Rig
@@ -70,7 +71,8 @@ class Search:
         self._note(given)
         memory = Memory(self._order.memory, self._task, judge, self._rig)
         facts = self._rig.place.facts
-        queue = deque(recipes(facts.arch, facts.cpu_features))
+        known, parent = recipes(facts.arch, facts.cpu_features), self._task.parent
+        queue = deque([*(() if parent is None else recipes_for(parent, known)), *known])
         while queue:
             recipe = queue.popleft()
             self._seen.add(recipe.name)

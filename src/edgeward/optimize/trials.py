@@ -101,7 +101,13 @@ class Chains:
     def _step(self, before: passes.Passed, step: Step, unquantised: onnx.ModelProto | None) -> passes.Passed:
         calibration = self._task.calibration
         context = passes.Context(
-            self._samples, calibration.kind, before.preprocess, self._seed, calibration.labels, unquantised
+            self._samples,
+            calibration.kind,
+            before.preprocess,
+            self._seed,
+            calibration.labels,
+            unquantised,
+            self._task.parent,
         )
         after = passes.load(step.use).apply(before.model, step, context)
         return after._replace(notes=(*before.notes, *(f"{step.use}: {note}" for note in after.notes)))
@@ -185,7 +191,8 @@ def _measured(
 ) -> Candidate:
     exporter = exporters.load(runtimes.load(recipe.runtime).formats[0])
     is_given = recipe.name == AS_GIVEN
-    exported = exporters.Exported(task.model_bytes) if is_given else exporter.export(passed.model)
+    done = task.model_bytes if is_given else passed.file
+    exported = exporter.export(passed.model) if done is None else exporters.Exported(done)
     file = rig.folder / f"{recipe.name}{exporter.suffix}"
     file.write_bytes(exported.data)
     with rig.place.open(str(file), recipe.runtime, rig.threads) as session:

@@ -116,6 +116,8 @@ class Trial(Record):
     interval is of paired differences. `speedup_p50` is the baseline's p50 over the candidate's, of
     interleaved runs. `file` is a name inside the output folder, None for files that were not kept. `alone_ms` is the
     median of an inference while the candidate ran alone, which those that were stopped early have too.
+    interleaved runs. `file` is a name inside the output folder, None for files that were not kept.
+    `delta_bytes` is the size of an update from the deployed version (`zstd --patch-from`), where one was given.
     """
 
     recipe: str
@@ -140,6 +142,7 @@ class Trial(Record):
     failure: str | None = None
     notes: tuple[str, ...] = ()
     alone_ms: Positive | None = None
+    delta_bytes: Bytes | None = None
 
 
 class Layer(Record):
@@ -197,6 +200,22 @@ class Forecast(Record):
     took_s: float
 
 
+class Update(Record):
+    """What replacing the deployed version takes, and what keeping its scales and order cost.
+
+    `unbound` is the recipe that would have been chosen without a parent; `quality_cost` is the chosen one's drop
+    minus the drop of that.
+    """
+
+    parent: Digest
+    name: str
+    version: str
+    delta_bytes: Bytes | None = None
+    unbound: str | None = None
+    unbound_delta_bytes: Bytes | None = None
+    quality_cost: float | None = None
+
+
 class Report(Record):
     """Every trial of one optimisation, good and bad, and the choice with its reason.
 
@@ -230,3 +249,4 @@ class Report(Record):
     chosen_layers: tuple[Layer, ...] = ()
     forecast: Forecast | None = None
     timing: Timing = "measured"
+    update: Update | None = None

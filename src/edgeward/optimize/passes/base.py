@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import Sample
 from edgeward.kit.errors import Unsupported
+from edgeward.optimize.parent import Parent
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess, SampleKind
 
@@ -21,8 +22,8 @@ STAYS_FLOAT = "edgeward_float/"
 
 class Context(NamedTuple):
     """What a pass may know besides the model: raw calibration samples, what they are, the preprocessing steps that
-    still stand between them and the graph, class numbers where the samples have them, and the model as it was before
-    a pass of this recipe quantised it."""
+    still stand between them and the graph, class numbers where the samples have them, the model as it was before a
+    pass of this recipe quantised it, and the deployed version."""
 
     samples: Sequence[Sample]
     kind: SampleKind
@@ -30,14 +31,17 @@ class Context(NamedTuple):
     seed: int = 0
     labels: NDArray[np.int64] | None = None
     unquantised: onnx.ModelProto | None = None
+    parent: Parent | None = None
 
 
 class Passed(NamedTuple):
-    """What came out: the model, the steps that are still left outside it, and notes for the report."""
+    """What came out: the model, the steps that are still left outside it, and notes for the report. `file` is there
+    where the pass wrote the runtime's file itself; nothing can follow it."""
 
     model: onnx.ModelProto
     preprocess: Preprocess
     notes: tuple[str, ...] = ()
+    file: bytes | None = None
 
 
 class DoesNotApply(Unsupported):

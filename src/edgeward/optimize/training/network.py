@@ -10,7 +10,7 @@ from onnx import helper, numpy_helper
 from torch import nn
 
 from edgeward.kit.errors import Unsupported
-from edgeward.optimize.training.operators import OPERATORS
+from edgeward.optimize.torch_operators import OPERATORS
 
 _LEARNERS = ("Conv", "ConvTranspose", "Gemm", "MatMul", "BatchNormalization", "LayerNormalization", "PRelu", "Add")
 """Whose constants are weights. What other operators multiply or subtract is scaling, and stays as it is."""

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgeward.kit.errors import Unsupported
-from edgeward.optimize.training.operators import OPERATORS
+from edgeward.optimize.torch_operators import OPERATORS
 
 Arrays = dict[str, NDArray[Any]]
 

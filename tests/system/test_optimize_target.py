@@ -185,3 +185,15 @@ def test_a_profile_gives_forecasts_that_are_called_so_everywhere(folder: Path, t
     )
     assert shown.returncode == 0
     assert "p50" not in shown.stdout  # a bundle carries no measurement that was not taken on its target
+
+
+@needs_sshd
+@pytest.mark.slow
+def test_the_profile_that_a_probe_over_ssh_saves_is_that_machine_s(
+    server: Server, folder: Path, tmp_path: Path
+) -> None:
+    profile = tmp_path / "there.toml"
+    probe = [sys.executable, "-m", "edgeward", "probe", server.host, "--no-peaks", "--save", str(profile)]
+    subprocess.run(probe, env=server.environment(), capture_output=True, check=True)
+    report = optimized(folder, str(profile), os.environ, "--time-limit", "5s")
+    assert report.get("timing", "measured") == "measured"  # it is this machine, by another way

@@ -1,4 +1,4 @@
-"""edgeward probe: what this machine is and can do."""
+"""edgeward probe: what this machine or another is and can do."""
 
 import sys
 from pathlib import Path
@@ -21,24 +21,25 @@ HERE = ("localhost", "127.0.0.1", "::1")
 @click.option("--save", type=PATH, metavar="FILE", help="Write the profile of this machine (TOML).")
 @click.option("--no-peaks", is_flag=True, help="Do not measure compute and memory speed (saves about 4 s).")
 def command(host: str | None, as_json: bool, save: Path | None, no_peaks: bool) -> None:
-    """What this machine is and can do: board, CPU, memory, accelerators, runtimes that really run, measured speed.
+    """What this machine or HOST is and can do: board, CPU, memory, accelerators, runtimes that really run, measured speed.
 
     \b
     edgeward probe
     edgeward probe --save target.toml
+    edgeward probe pi@raspberrypi --save pi.toml
+
+    HOST is looked at over your own ssh; it needs Python 3.11, and keeps the runtimes in ~/.cache/edgeward/runner.
     """
-    refuse_other_hosts(host, "probe")
     from edgeward.kit import files
-    from edgeward.kit.clock import SystemClock
-    from edgeward.measure import machine, target_file
+    from edgeward.measure import target_file
 
     if save is not None:
         _check_place(save)
     if not no_peaks and sys.stderr.isatty():
         console.note("measuring, about 5 s …")
-    found = machine.read_machine(clock=SystemClock(), with_peaks=not no_peaks)
+    found, name = _here(with_peaks=not no_peaks) if _is_here(host) else _there(host or "", with_peaks=not no_peaks)
     if save is not None:
-        files.write_atomic(save, target_file.to_toml(target_file.target_of(found, machine.target_name())))
+        files.write_atomic(save, target_file.to_toml(target_file.target_of(found, name)))
         console.note(f"wrote {save}")
     if as_json:
         console.print_json(found)
@@ -46,13 +47,31 @@ def command(host: str | None, as_json: bool, save: Path | None, no_peaks: bool) 
         _show(found)
 
 
-def refuse_other_hosts(host: str | None, verb: str) -> None:
-    """Raises Unsupported for a host that is not this machine."""
+def _here(*, with_peaks: bool) -> "tuple[Machine, str]":
+    from edgeward.kit.clock import SystemClock
+    from edgeward.measure import machine
+
+    return machine.read_machine(clock=SystemClock(), with_peaks=with_peaks), machine.target_name()
+
+
+def _there(host: str, *, with_peaks: bool) -> "tuple[Machine, str]":
+    from edgeward.measure.remote import RemotePlace
+
+    with RemotePlace(host, told=console.note) as place:
+        return place.machine(with_peaks=with_peaks), place.facts.name
+
+
+def _is_here(host: str | None) -> bool:
     import platform
 
+    return host is None or host in (*HERE, platform.node())
+
+
+def refuse_other_hosts(host: str | None, verb: str) -> None:
+    """Raises Unsupported for a host that is not this machine."""
     from edgeward.kit.errors import Unsupported
 
-    if host is not None and host not in (*HERE, platform.node()):
+    if not _is_here(host):
         raise Unsupported(
             f"{host}: looking at another machine over SSH is not there yet; {verb} works on the machine it runs on",
             hint=f"ssh {host} edgeward {verb}",

@@ -24,7 +24,7 @@ from edgeward.measure.place import HERE
 def result_of(job: PlacedJob) -> PlacedResult:
     """What this machine answers to `job`."""
     if isinstance(job, Describe):
-        return Described(machine.read_machine(with_peaks=False), HERE.facts)
+        return Described(machine.read_machine(with_peaks=job.with_peaks), HERE.facts)
     if isinstance(job, ReadConditions):
         return ConditionsRead(HERE.conditions())
     if isinstance(job, Solo):

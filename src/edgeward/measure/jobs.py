@@ -118,7 +118,9 @@ class Facts(Struct, frozen=True, tag="facts"):
 
 
 class Describe(Struct, frozen=True, tag="describe"):
-    """Say what the machine is and which runtimes really run on it."""
+    """Say what the machine is and which runtimes really run on it; with peaks, its measured speed too."""
+
+    with_peaks: bool = False
 
 
 class Described(Struct, frozen=True, tag="described"):

@@ -100,10 +100,9 @@ class RemotePlace:
         name = f"emulated-{self.device.arch.replace('_', '-')}"
         return replace(facts, name=name, cpu=f"emulated {self.device.arch}", cpu_features=())
 
-    @property
-    def machine(self) -> Machine:
-        """All that the device said of itself."""
-        return self._described.machine
+    def machine(self, *, with_peaks: bool) -> Machine:
+        """All that the device says of itself; its peaks take some seconds more."""
+        return self._result(Describe(with_peaks), Described).machine if with_peaks else self._described.machine
 
     @property
     def timing(self) -> Timing:
@@ -114,7 +113,7 @@ class RemotePlace:
         return f"{self.host} {msgspec.json.encode(self.facts).decode()}"
 
     def version(self, runtime: str) -> str:
-        found = next((one for one in self.machine.runtimes if one.name == runtime), None)
+        found = next((one for one in self._described.machine.runtimes if one.name == runtime), None)
         if found is None:
             raise Unsupported(f"{self.host}: its CPU has nothing that {runtime} is for")
         if not found.works or found.version is None:
@@ -295,6 +294,8 @@ def _ssh_words(host: str, *options: str, then: Sequence[str] = ()) -> str:
 def _destination(host: str) -> list[str]:
     match = _HOST.fullmatch(host)
     if match is None:
-        raise errors.WrongInput(f"{host!r} names no machine", hint="--target user@host, or user@host:22")
+        raise errors.WrongInput(
+            f"{host!r} names no machine", hint="user@host, user@host:22, or a name of ~/.ssh/config"
+        )
     port = ["-p", match["port"]] if match["port"] else []
     return [*port, "--", match["host"].replace("[", "").replace("]", "")]

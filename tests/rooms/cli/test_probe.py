@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -53,12 +54,20 @@ def test_a_saved_target_reads_back_and_saving_again_replaces_it(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("verb", ["probe", "doctor"])
-def test_another_host_is_not_supported_yet(verb):
-    done = edgeward(verb, "pi@kitchen.local")
+def test_a_doctor_for_another_host_is_not_supported_yet():
+    done = edgeward("doctor", "pi@kitchen.local")
     assert done.returncode == 4
     assert "over SSH is not there yet" in done.stderr
-    assert f"ssh pi@kitchen.local edgeward {verb}" in done.stderr
+    assert "ssh pi@kitchen.local edgeward doctor" in done.stderr
+
+
+def test_a_host_that_does_not_answer_is_told_and_no_profile_is_written(tmp_path):
+    if shutil.which("ssh") is None:
+        pytest.skip("ssh is missing: apt-get install openssh-client")
+    done = edgeward("probe", "nobody@127.0.0.1:1", "--save", str(tmp_path / "target.toml"))
+    assert done.returncode == 5
+    assert "nobody@127.0.0.1:1 cannot be reached" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_this_machine_may_be_named():

@@ -26,6 +26,8 @@ class Unseen:
 
     def stage(self, text: str, done: float) -> None: ...
 
+    def say(self, text: str) -> None: ...
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RemotePlace]:

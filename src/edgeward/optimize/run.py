@@ -18,7 +18,7 @@ from edgeward.measure.conditions import Conditions, throttled
 from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import violations_of
 from edgeward.measure.measurement import distribution_of, setting_of
-from edgeward.measure.place import HERE, Place
+from edgeward.measure.place import HERE, Here, Place
 from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, explain, timing, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
@@ -59,7 +59,7 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
             candidates, failures, judge = search.run()
             progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
             times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
-            ran = [explain.seen(candidate) for candidate in candidates]
+            ran = [explain.seen(candidate) for candidate in candidates] if isinstance(place, Here) else []
         candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
         candidates = with_deltas(candidates, task.parent)
         measured = [candidate.trial for candidate in candidates]
@@ -174,7 +174,8 @@ def _report(
 
 
 def _timing_notes(order: Order, place: Place) -> tuple[str, ...]:
-    return timing.notes(place.timing, place.facts, HERE.facts, order.budget, threads=order.threads)
+    told = timing.notes(place.timing, place.facts, HERE.facts, order.budget, threads=order.threads)
+    return told if isinstance(place, Here) else (*told, "layers were not timed: that is done on this machine only")
 
 
 def _gate_note(order: Order, count: int, chosen: Trial | None) -> tuple[str, ...]:

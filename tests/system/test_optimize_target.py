@@ -152,6 +152,12 @@ def test_what_is_no_target_is_told(folder: Path, target: str, code: int, sentenc
     assert sentence in said
 
 
+def test_a_machine_without_ssh_is_told(folder: Path) -> None:
+    code, said = outcome(folder, "pi@raspberrypi", {**os.environ, "PATH": str(folder)})
+    assert code == 4
+    assert "there is no ssh" in said
+
+
 @pytest.mark.parametrize("text", ["name = 3", "name = 'a'\nstray = 1", "\x00", "", "[[["])
 def test_a_file_that_is_no_profile_is_told(folder: Path, tmp_path: Path, text: str) -> None:
     profile = tmp_path / "target.toml"

@@ -108,8 +108,10 @@ def unpack(own: Path, request: Answer) -> Answer:
             opened.extractall(beside)
         archive.unlink()
         os.sync()  # else a power cut may leave the folder with empty files in it
-        if not place.is_dir():
+        with contextlib.suppress(OSError):  # another run may have put it there meanwhile
             beside.rename(place)
+        if not place.is_dir():
+            return {"error": f"{place}: cannot be made"}
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return {"path": str(place)}

@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -66,7 +67,10 @@ class RemotePlace:
     def __init__(self, host: str, *, options: Sequence[str] = (), told: Told | None = None) -> None:
         self.host = host
         self._told = told or (lambda _: None)
-        self._partner = Partner(ssh_command(host, options))
+        command = ssh_command(host, options)
+        if shutil.which(command[0]) is None:
+            raise Unsupported("there is no ssh on this machine", hint="sudo apt-get install openssh-client")
+        self._partner = Partner(command)
         self._pushed: dict[str, str] = {}
         self._fed: set[str] = set()
         self._in_step = True

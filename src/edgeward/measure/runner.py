@@ -13,7 +13,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 import edgeward
-from edgeward.kit.errors import Unavailable, Unsupported
+from edgeward.kit.errors import EdgewardError, Unavailable, Unsupported
 
 _ROOMS = ("records", "kit", "infer", "measure")
 _BASE = ("numpy", "msgspec", "onnxruntime")
@@ -92,7 +92,7 @@ def _wheels(device: Device) -> tuple[list[Path], dict[str, str]]:
         try:
             found = _fetched(device, (*wanted, package))
             wanted.append(package)
-        except Unavailable as error:
+        except (Unsupported, Unavailable) as error:
             missing[runtime] = error.message
     return found, missing
 
@@ -127,8 +127,15 @@ def _download(folder: Path, packages: Sequence[str], device: Device, options: Se
     command += [*platforms, *options, "-d", str(folder), *packages]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        reason = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("ERROR")), "")
-        raise Unavailable(
-            f"no wheel of {packages[-1]} for {device.words}: {reason.removeprefix('ERROR: ')}".rstrip(": "),
-            hint=f"pip download {packages[-1]}",
-        )
+        raise _no_wheels(packages[-1], device, done.stderr)
+
+
+def _no_wheels(package: str, device: Device, complaint: str) -> EdgewardError:
+    """What pip's end means: there are none, or they cannot be had now."""
+    if "No module named pip" in complaint:
+        return Unavailable("pip fetches what the device needs, and is not here", hint=f"{sys.executable} -m ensurepip")
+    missing = f"no wheel of {package} for {device.words}"
+    if "No matching distribution" in complaint and "Retrying" not in complaint:
+        return Unsupported(missing)
+    reason = next((line for line in reversed(complaint.splitlines()) if line.startswith("ERROR")), "pip failed")
+    return Unavailable(f"{missing} can be had: {reason.removeprefix('ERROR: ')}", hint=f"pip download {package}")

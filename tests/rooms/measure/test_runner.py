@@ -1,0 +1,22 @@
+"""What a device is sent, and what is said where there is nothing to send."""
+
+import pytest
+from msgspec.structs import replace
+
+from edgeward.kit.errors import Unsupported
+from edgeward.measure.runner import Device, runner_for
+
+PI = Device(python=(3, 11), arch="aarch64", libc=("glibc", "2.36"), emulated=False, found=())
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        (replace(PI, python=(3, 9)), "has Python 3.9, wanted 3.11"),
+        (replace(PI, libc=("", "")), "has no glibc"),
+        (replace(PI, libc=("musl", "1.2")), "has no glibc"),
+    ],
+)
+def test_a_device_that_no_wheel_fits_is_told(device: Device, sentence: str) -> None:
+    with pytest.raises(Unsupported, match=sentence):
+        runner_for(device)

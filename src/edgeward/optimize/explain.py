@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, runtimes
+from edgeward.kit import log
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure.dataset import LoadedSet
 from edgeward.optimize.forecast import Outlook, with_truth
@@ -51,7 +52,9 @@ def explained(report: Report, outlook: Outlook, ran: Sequence[Seen], noise_db: d
             found = profiled_layers(one.model, one.runtime, one.feeds, threads=one.threads, graph=outlook.graph)
             layers[one.recipe] = _with_noise(with_forecast(found, told.layers), noise_db)
         except EdgewardError as error:
-            notes.append(f"no times of layers of {one.recipe} in {one.runtime}: {error.message}")
+            notes.append(f"no times of layers of {one.recipe}: {error.message}")
+        except Exception as error:  # noqa: BLE001 - what only explains the result must not take it away
+            notes.append(f"no times of layers of {one.recipe}: {type(error).__name__}")
     return replace(
         report, forecast=told, layers=layers.get(report.baseline.recipe, ()),
         chosen_layers=layers.get(report.chosen.recipe, ()) if report.chosen else (), notes=(*report.notes, *notes),
@@ -78,7 +81,8 @@ def noise_of(recipes: Sequence[Recipe], chains: Chains, calibration: LoadedSet) 
             predictor = Predictor(session, preprocess=before.preprocess)
             feeds = [predictor.tensors(calibration[index]) for index in range(min(len(calibration), SAMPLES))]
             found = layer_noise(before.model, after.model, feeds, seconds=_NOISE_S)
-        except EdgewardError:
+        except Exception as error:  # noqa: BLE001 - what only explains the result must not take it away
+            log.debug("no-noise-of-layers", recipe=recipe.name, error=error)
             continue
         return {layer.name: layer.sqnr_db for layer in found}
     return {}

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import onnx
 from msgspec.structs import replace
 
+from edgeward.kit import log
 from edgeward.measure.place import HERE, Place
 from edgeward.optimize import passes
 from edgeward.optimize.layer_times import Cost, LayerTimes, measure_layers, work_s
@@ -44,25 +45,39 @@ def look_ahead(model: onnx.ModelProto, place: Place, *, threads: int, in_time: b
     Where there is nothing to forecast from (the model has no layer whose shape is known, the place is another machine,
     there is no time), the forecast says so and is empty.
     """
+    try:
+        return _looked_ahead(model, place, threads, in_time=in_time)
+    except Exception as error:  # noqa: BLE001 - a forecast that fails on a model nobody has seen must not end the search
+        log.debug("no-forecast", error=error)
+        return _without_forecast(with_names(model), place, f"it failed with {type(error).__name__}")
+
+
+def _looked_ahead(model: onnx.ModelProto, place: Place, threads: int, *, in_time: bool) -> Outlook:
     start_s = perf_counter()
     facts = place.facts
     context = passes.Context([], "tensor", (), 0, None)
     graph = with_names(passes.load("simplify").apply(model, Step(use="simplify"), context).model)
     shapes = layer_shapes(graph)
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
-        told = "no forecast for int8: the model is quantised already"
-    elif not any(shape.op in HEAVY for shape in shapes):
-        told = "no forecast for int8: no convolution or matrix product in float whose shape is known before it runs"
-    elif not in_time:
-        told = f"no forecast for int8: the time limit is too short for it; {_by_features(facts.cpu_features)}"
-    elif place is not HERE:
-        told = f"no forecast for int8: layers are timed alone on this machine only; {_by_features(facts.cpu_features)}"
-    else:
-        reduced = facts.arch == "x86_64" and not _dot_product(facts.cpu_features)
-        order = {node.name: number for number, node in enumerate(graph.graph.node)}
-        made = told_from(shapes, measure_layers(shapes, threads=threads, reduced=reduced), facts.cpu_features, order)
-        return Outlook(replace(made, cpu=facts.cpu, took_s=round(perf_counter() - start_s, 3)), graph)
-    return Outlook(Forecast(cpu=facts.cpu, summary=told, runtimes=(), layers=(), covered=0.0, took_s=0.0), graph)
+        return _without_forecast(graph, place, "the model is quantised already")
+    if not any(shape.op in HEAVY for shape in shapes):
+        said = "there is no convolution or matrix product in float whose shape is known before it runs"
+        return _without_forecast(graph, place, said)
+    if not in_time:
+        said = f"the time limit is too short for it; {_by_features(facts.cpu_features)}"
+        return _without_forecast(graph, place, said)
+    if place is not HERE:
+        said = f"layers are timed alone on this machine only; {_by_features(facts.cpu_features)}"
+        return _without_forecast(graph, place, said)
+    reduced = facts.arch == "x86_64" and not _dot_product(facts.cpu_features)
+    order = {node.name: number for number, node in enumerate(graph.graph.node)}
+    made = told_from(shapes, measure_layers(shapes, threads=threads, reduced=reduced), facts.cpu_features, order)
+    return Outlook(replace(made, cpu=facts.cpu, took_s=round(perf_counter() - start_s, 3)), graph)
+
+
+def _without_forecast(graph: onnx.ModelProto, place: Place, reason: str) -> Outlook:
+    told = f"no forecast for int8: {reason}"
+    return Outlook(Forecast(cpu=place.facts.cpu, summary=told, runtimes=(), layers=(), covered=0.0, took_s=0.0), graph)
 
 
 def told_from(

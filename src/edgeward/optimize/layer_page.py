@@ -1,6 +1,7 @@
 """The page's sections about layers: what int8 was forecast to gain and did, and where the time goes."""
 
 from collections import Counter
+from collections.abc import Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -121,11 +122,26 @@ def layers_section(report: Report) -> str:
     placed = {layer.name: layer.placement for layer in reversed(report.chosen_layers)} if not same else {}
     scale = _Scale(longest, _forecast_runtime(report))
     listed = [_row(layer, chosen.get(layer.name), placed.get(layer.name, ""), scale) for layer in shown]
-    listed += [_row(layer, layer.time_ms, layer.placement, scale, is_new=True) for layer in others]
+    listed += [_row(layer, layer.time_ms, layer.placement, scale, is_new=True) for layer in _by_kind(others)]
     return (
         f'<section class="long"><h2>Where the time goes</h2><p>{_layers_told(report, same=same)}</p>'
         f"{_legend(same=same)}{_listed(listed)}{_placement(report, same=same)}</section>"
     )
+
+
+def _by_kind(layers: Sequence[Layer]) -> list[Layer]:
+    """What the chosen model has besides, such as conversions: together by kind and place, most time first."""
+    groups: dict[tuple[str, str], list[Layer]] = {}
+    for layer in layers:
+        groups.setdefault((layer.op, layer.placement), []).append(layer)
+    made = [
+        Layer(
+            name=f"{len(mine)} × {op}" if len(mine) > 1 else op, op="", placement=placement,
+            time_ms=sum(layer.time_ms or 0.0 for layer in mine),
+        )
+        for (op, placement), mine in groups.items()
+    ]  # fmt: skip
+    return sorted(made, key=lambda layer: -(layer.time_ms or 0.0))
 
 
 def _layers_told(report: Report, *, same: bool) -> str:
@@ -137,7 +153,9 @@ def _layers_told(report: Report, *, same: bool) -> str:
     )  # fmt: skip
     runtime = _forecast_runtime(report)
     gain = f" × is what int8 was forecast to gain in {escape(runtime)}." if runtime else ""
-    return f"Each layer of your model{both} in the order they run, by the runtime's own account.{gain}{told}"
+    alone = any("timed alone" in layer.placement for layer in (*report.layers, *report.chosen_layers))
+    account = "by the runtime's own account" + (" where it keeps one, else each timed alone" if alone else "")
+    return f"Each layer of your model{both} in the order they run, {account}.{gain}{told}"
 
 
 def _forecast_runtime(report: Report) -> str:
@@ -173,7 +191,7 @@ class _Scale(NamedTuple):
 def _row(layer: Layer, chosen_ms: float | None, placement: str, scale: _Scale, *, is_new: bool = False) -> str:
     given = "" if is_new else _bar("given", layer.time_ms, scale.longest_ms, layer.placement)
     chosen = "" if chosen_ms is None else _bar("chosen", chosen_ms, scale.longest_ms, placement)
-    op = f"{layer.op}, only in the chosen model" if is_new else layer.op
+    op = "only in the chosen model" if is_new else layer.op
     return (
         f'<li><div class="layer">{escape(short(layer.name))}<small>{escape(op)}</small></div>'
         f'<div class="bars">{given}{chosen}</div><div class="gain">{_gain(layer, scale.runtime)}</div>'

@@ -4,6 +4,7 @@ Models that are compared are loaded together and run in turn, so that a change o
 than these, since the idle threads of a loaded model take time from the others.
 """
 
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -38,6 +39,7 @@ class Job(Struct, frozen=True):
     seconds: float
     models: tuple[bytes, ...]
     together: int
+    limit_s: float
     feeds: Tensors | None = None
 
 
@@ -54,13 +56,15 @@ def node_times(
     threads: int,
     seconds: float,
     together: int = 1,
+    limit_s: float = math.inf,
     feeds: Mapping[str, NDArray[Any]] | None = None,
 ) -> tuple[tuple[NodeTime, ...] | str, ...]:
-    """Of each model the times of its nodes, or one sentence why there are none. Takes about `seconds` and the loading.
+    """Of each model the times of its nodes, or one sentence why there are none. Takes about `seconds` and the loading;
+    after `limit_s` no further model is loaded.
 
     Raises Failed when the process dies or hangs, Unsupported for a runtime that is not there.
     """
-    job = Job(runtime, threads, seconds, tuple(models), together, None if feeds is None else packed(feeds))
+    job = Job(runtime, threads, seconds, tuple(models), together, limit_s, None if feeds is None else packed(feeds))
     with Partner(_PROCESS) as partner:
         answer = partner.ask(msgspec.msgpack.encode(job), limit_s=_SLACK_S + 3 * seconds)
     times = msgspec.msgpack.decode(answer, type=Times | str)
@@ -76,7 +80,11 @@ def _timed(job: Job) -> Times:
     given = None if job.feeds is None else unpacked(job.feeds)
     groups = [job.models[at : at + job.together] for at in range(0, len(job.models), job.together)]
     times: list[tuple[NodeTime, ...] | str] = []
+    start = perf_counter()
     for group in groups:
+        if perf_counter() - start > job.limit_s:
+            times += ["there was no time left for it"] * len(group)
+            continue
         times += _in_turn([_first_run(loader, model, job.threads, given) for model in group], job.seconds / len(groups))
     return Times(tuple(times))
 
@@ -96,9 +104,9 @@ def _first_run(loader: Any, model: bytes, threads: int, given: _Feeds | None) ->
 
 
 def _in_turn(loaded: Sequence[tuple[Profile, _Feeds] | str], seconds: float) -> list[tuple[NodeTime, ...] | str]:
-    """At least two rounds; a run that is slow takes its turn only once in each."""
+    """At least three rounds; a run that is slow takes its turn only once in each."""
     start, rounds = perf_counter(), 0
-    while rounds < 2 or perf_counter() - start < seconds:
+    while rounds < 3 or perf_counter() - start < seconds:
         rounds += 1
         for item in loaded:
             if not isinstance(item, str):

@@ -89,7 +89,8 @@ def told_from(
         key=lambda runtime: -(runtime.speedup or runtime.gain or 0.0),
     )
     whole_s = sum(work_s(shape) * len(shape.names) for shape in shapes)
-    run_s = sum(work_s(shape) * len(shape.names) for shape in times.shapes)
+    ran = [any(costs[place] is not None for costs in times.costs.values()) for place in range(len(times.shapes))]
+    run_s = sum(work_s(shape) * len(shape.names) for shape, did in zip(times.shapes, ran, strict=True) if did)
     lead = found[0].runtime if found and found[0].gain is not None else None
     layers = sorted(_layers(times, lead, features), key=lambda layer: order.get(layer.name, len(order)))
     return Forecast(
@@ -129,10 +130,10 @@ def _total(
 
 
 def _whys_in_all(times: LayerTimes, runtime: str) -> str:
-    """How many layers gain, how many lose, and how many were not run."""
-    counts = {"gain": 0, "keep": 0, "lose": 0, "did not run": 0}
+    """How many layers gain, how many lose, and how many cost nothing or did not run."""
+    counts = {"gain": 0, "keep": 0, "lose": 0, "not timed": 0}
     for shape, cost in zip(times.shapes, times.costs[runtime], strict=True):
-        counts["did not run" if cost is None else _word(cost.gain)] += len(shape.names)
+        counts["not timed" if cost is None else _word(cost.gain)] += len(shape.names)
     return ", ".join(f"{count} {word}" for word, count in counts.items() if count)
 
 

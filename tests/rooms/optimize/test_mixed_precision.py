@@ -122,3 +122,27 @@ def test_the_noise_of_a_mixed_graph_is_that_of_its_integer_layers():
         found = float(np.square(difference).sum() / np.square(reference).sum())
         wanted = sum(share for name, share in noise.items() if name not in kept)
         assert 0.4 < found / wanted < 2.5, kept
+
+
+def test_an_integer_layer_gives_floats_to_float_layers_where_the_runtime_can():
+    model, fresh = residual_net(unequal=3000), samples_of(64, seed=2)
+    before = answers(model, fresh)
+
+    def error(**options):
+        return float(np.square(answers(quantised(model, "conv1", **options), fresh) - before).mean())
+
+    assert error(float_tail=True) < error() / 20
+    graph = quantised(model, "conv1", float_tail=True).graph
+    assert float_layers(quantised(model, "conv1", float_tail=True)) == {"conv1"}
+    (relu,) = [node for node in graph.node if node.output[0] == "r0"]
+    assert relu.op_type == "Relu", "what was merged into the rounding is back"
+
+
+@settings(max_examples=25, deadline=None)
+@given(kept=st.sets(st.sampled_from(LAYERS), max_size=len(LAYERS) - 1), scope=st.sampled_from(["all", "heavy"]))
+def test_layers_that_give_floats_leave_the_answers_as_they_were(kept, scope):
+    model = quantised(residual_net(), ",".join(sorted(kept)), scope=scope, float_tail=True)
+    assert float_layers(model) == kept
+    fresh = samples_of(16, seed=2)
+    before = answers(residual_net(), fresh)
+    assert np.abs(answers(model, fresh) - before).max() < 0.1 * np.abs(before).max()

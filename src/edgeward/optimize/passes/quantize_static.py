@@ -62,7 +62,10 @@ class QuantizeStatic:
         kept = _kept_float(model, str(options.get("keep_float", "")), str(options["scope"]))
         quantised = _quantised(model, kept, options, context)
         if kept:
-            _read_floats(quantised, kept, options["scope"])
+            in_float = _in_float(quantised, kept, str(options["scope"]))
+            if options["float_tail"]:
+                _give_floats(quantised, model, in_float)
+            _read_floats(quantised, in_float)
         if options["float_tail"]:
             _leave_unrounded(quantised)
         free = options["entry"] == "bytes" and _enter_for_free(quantised)
@@ -150,12 +153,56 @@ def _quantised_types(scope: str) -> list[str]:
     return [*HEAVY, *(_WITH_THEM if scope == "all" else ())]
 
 
-def _read_floats(model: onnx.ModelProto, kept: Collection[str], scope: str) -> None:
+def _in_float(model: onnx.ModelProto, kept: Collection[str], scope: str) -> frozenset[str]:
+    """The operators of a quantised graph that compute in float."""
+    types = _quantised_types(scope)
+    return frozenset(
+        node.name
+        for node in model.graph.node
+        if node.op_type not in _ROUNDING and (node.name in kept or node.op_type not in types)
+    )
+
+
+def _give_floats(model: onnx.ModelProto, before: onnx.ModelProto, in_float: Collection[str]) -> None:
+    """What an integer layer makes for float operators alone is not rounded, for runtimes whose integer kernels can
+    give floats. An activation that was merged into the rounding comes back."""
+    graph = model.graph
+    makers = {name: node for node in graph.node for name in node.output}
+    original = {name: node for node in before.graph.node for name in node.output}
+    for there in [node for node in graph.node if node.op_type == "QuantizeLinear"]:
+        value = there.input[0]
+        source = makers.get(value)
+        if source is None or source.op_type not in HEAVY or source.name in in_float or value not in original:
+            continue
+        backs = {name for back in graph.node if there.output[0] in back.input for name in back.output}
+        users = [node for node in graph.node if backs & set(node.input)]
+        if backs & {output.name for output in graph.output} or any(user.name not in in_float for user in users):
+            continue
+        if original[value].name != source.name:
+            _bring_back(model, before, original[value], source)
+        for user in users:
+            user.input[:] = [value if name in backs else name for name in user.input]
+    _drop_unread(model)
+
+
+def _bring_back(
+    model: onnx.ModelProto, before: onnx.ModelProto, activation: onnx.NodeProto, source: onnx.NodeProto
+) -> None:
+    """Puts an operator of the float graph behind the layer that has taken its place."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(activation)
+    copy.input[0] = source.output[0] = f"{activation.output[0]}_before"
+    model.graph.node.insert(list(model.graph.node).index(source) + 1, copy)
+    known = {tensor.name for tensor in model.graph.initializer}
+    model.graph.initializer.extend(
+        tensor for tensor in before.graph.initializer if tensor.name in copy.input and tensor.name not in known
+    )
+
+
+def _read_floats(model: onnx.ModelProto, in_float: Collection[str]) -> None:
     """What a float operator made, the float operators behind it read as it is, even where it is rounded for others."""
     graph = model.graph
     makers = {name: node for node in graph.node for name in node.output}
-    in_float = {node.name for node in graph.node if node.name in kept or node.op_type not in _quantised_types(scope)}
-    in_float -= {node.name for node in graph.node if node.op_type in _ROUNDING}
     for reader in graph.node:
         if reader.name not in in_float:
             continue

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeward.infer.postprocess import detections_of, kept_of, overlaps
+from edgeward.infer.geometry import image_size, placement_of
+from edgeward.infer.postprocess import boxes_of, class_count, detections_of, kept_of, overlaps
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.measure.quality import METRICS, check_targets, drop, interval
-from edgeward.records.model import Detect
+from edgeward.records.model import Detect, Resize, TensorSpec
 
 
 def scene(seed: int, images: int = 40, classes: int = 3, noise: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
@@ -191,3 +192,36 @@ def test_precision_lies_between_zero_and_one_and_so_does_its_interval(seed):
         low, high = interval(METRICS["map"], found, truth, seed=seed)
         assert 0 <= low <= high <= 1
         assert 0 <= score <= 1
+
+
+def test_boxes_come_back_through_a_letterbox_and_end_at_the_picture():
+    placed = placement_of((Resize(height=100, width=100, keep_aspect=True),), 50, 200)
+    head = np.array([[10, 40, 30, 50, 0.9, 0.1], [-20, 20, 140, 90, 0.1, 0.8]])
+    step = Detect(layout="rows", box_format="xyxy")
+    first, second = boxes_of(step, [head], ("dog",), placed, (50, 200))[0:2]
+    assert (first.label, first.index, first.score) == ("dog", 0, pytest.approx(0.9))
+    assert (first.x1, first.y1, first.x2, first.y2) == pytest.approx((20, 6, 60, 26), abs=1e-3)
+    assert (second.label, second.index) == ("1", 1)
+    assert (second.x1, second.y1, second.x2, second.y2) == (0, 0, 200, 50)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shapes", "count"),
+    [
+        ("rows", [("n", 100, 84)], 80),
+        ("columns", [("n", 84, "anchors")], 80),
+        ("columns", [("n", "values", 100)], None),
+        ("pair", [("n", 100, 4), ("n", 100, 7)], 7),
+        ("pair", [("n", 100, 7), ("n", 100, 4)], 7),
+        ("pair", [("n", 100, 7)], None),
+    ],
+)
+def test_the_classes_of_a_head_are_counted_by_its_layout(layout, shapes, count):
+    outputs = [TensorSpec(name=str(number), dtype="float32", shape=shape) for number, shape in enumerate(shapes)]
+    assert class_count((Detect(layout=layout, box_format="xyxy"),), outputs) == count
+
+
+def test_height_and_width_of_pictures_and_of_planes():
+    assert [image_size(shape) for shape in ((9, 8), (9, 8, 3), (3, 9, 8), (1, 9, 8))] == [(9, 8)] * 4
+    with pytest.raises(WrongInput, match="boxes and masks stand in images"):
+        image_size((5,))

@@ -213,3 +213,14 @@ def test_a_form_that_the_model_does_not_have_is_refused_when_it_is_packed(case, 
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "no").exists()
+
+
+def test_names_for_more_classes_than_there_are_stop_an_optimisation_before_it_works(case, tmp_path):
+    (tmp_path / "labels.txt").write_text("red\ngreen\nblue\n")
+    done = case.edgeward(
+        "optimize", "model.onnx", "--data", "evaluation", "--calibration", "calibration", "--preprocess", "steps.toml",
+        "--labels", tmp_path / "labels.txt", "-o", tmp_path / "out",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "there are 3 names; read so, the boxes have 2 classes" in done.stderr
+    assert not (tmp_path / "out").exists()

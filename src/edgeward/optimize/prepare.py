@@ -12,6 +12,7 @@ import onnx
 
 from edgeward.bundle import VerifiedBundle
 from edgeward.infer import Predictor
+from edgeward.infer.postprocess import class_count
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError, WrongInput
 from edgeward.measure.annotated import detect_step
@@ -97,6 +98,7 @@ def _task(order: Order, found: Read, model_bytes: bytes, session: Session) -> Ta
         steps = _steps(session, inputs, calibration, notes)
     _check_fit(order, session, evaluation, steps)
     postprocess = _reading(order, session, evaluation, steps, notes)
+    _check_labels(order, session, postprocess)
     if found.original is not None:
         predictor = Predictor(session, preprocess=steps)
         few = [predictor.tensors(calibration[index]) for index in range(min(len(calibration), _PARITY_SAMPLES))]
@@ -118,6 +120,13 @@ def _reading(order: Order, session: Session, evaluation: LoadedSet, steps: Prepr
         "[[postprocess]] in the --preprocess FILE says it for good"
     )
     return (*order.postprocess, step)
+
+
+def _check_labels(order: Order, session: Session, postprocess: Postprocess) -> None:
+    classes = class_count(postprocess, session.outputs)
+    is_known = classes is not None and any(isinstance(step, Detect) for step in postprocess)
+    if order.labels and is_known and classes != len(order.labels):
+        raise WrongInput(f"--labels: there are {len(order.labels)} names; read so, the boxes have {classes} classes")
 
 
 @contextmanager

@@ -161,14 +161,21 @@ def overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
 
 def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, most: int) -> list[int]:
     """The places of boxes (best first) that no kept, better box of their class overlaps by more than the threshold."""
+    left, top, right, bottom = np.ascontiguousarray(boxes[:, :4].T, np.float64)
     kept: list[int] = []
     alive = np.ones(len(boxes), bool)
-    for place in range(len(boxes)):
-        if not alive[place]:
-            continue
-        kept.append(place)
-        if len(kept) == most:
-            break
-        rest = np.flatnonzero(alive[place + 1 :] & (labels[place + 1 :] == labels[place])) + place + 1
-        alive[rest[overlaps(boxes[place][None], boxes[rest])[0] > iou_threshold]] = False
+    with np.errstate(invalid="ignore", over="ignore"):  # a model may answer with boxes beyond all bounds
+        areas = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
+        for place in range(len(boxes)):
+            if not alive[place]:
+                continue
+            kept.append(place)
+            if len(kept) == most:
+                break
+            rest = slice(place + 1, None)
+            wide = np.minimum(right[rest], right[place]) - np.maximum(left[rest], left[place])
+            high = np.minimum(bottom[rest], bottom[place]) - np.maximum(top[rest], top[place])
+            shared = np.maximum(wide, 0) * np.maximum(high, 0)
+            covered = shared > iou_threshold * (areas[rest] + areas[place] - shared)
+            alive[rest] &= ~(covered & (labels[rest] == labels[place]))
     return kept

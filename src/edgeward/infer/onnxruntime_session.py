@@ -25,6 +25,7 @@ _LOAD_FAULTS = (
     faults.Fail, faults.InvalidArgument, faults.InvalidGraph, faults.InvalidProtobuf, faults.RuntimeException,
 )  # fmt: skip
 
+_PROVIDER_FAULTS = (faults.EPFail, faults.EngineError)
 _SILENT = 4
 
 # One Add node, y = x + x, opset 13; what onnx.parser makes of this text:
@@ -45,7 +46,7 @@ class OrtSession:
             return self._run(None, feeds)  # type: ignore[no-any-return]
         except (faults.InvalidArgument, ValueError) as error:
             raise WrongInput(f"the model does not take this input: {sentence(error)}") from error
-        except (faults.Fail, faults.RuntimeException) as error:
+        except (faults.Fail, faults.RuntimeException, *_PROVIDER_FAULTS) as error:
             raise Failed(f"inference failed in ONNX Runtime: {sentence(error)}") from error
 
 
@@ -73,6 +74,8 @@ def opened(model: bytes, options: ort.SessionOptions, providers: list[Any] | Non
         return ort.InferenceSession(model, options, providers=providers)
     except faults.NotImplemented as error:
         raise Unsupported(f"ONNX Runtime {version()} cannot run this model: {sentence(error)}") from error
+    except _PROVIDER_FAULTS as error:
+        raise Unsupported(f"the execution provider took this model and failed: {sentence(error)}") from error
     except _LOAD_FAULTS as error:
         raise _load_fault(sentence(error)) from error
 

@@ -93,23 +93,28 @@ class Chains:
         """Whether the model after `steps` is here already."""
         return isinstance(self._made.get(tuple(codec.to_json(step) for step in steps)), passes.Passed)
 
+    def written(self, steps: tuple[Step, ...]) -> exporters.Exported | None:
+        """The file that the last step writes itself; None where that is left to an exporter."""
+        last = passes.load(steps[-1].use) if steps else None
+        if not isinstance(last, passes.Writer):
+            return None
+        before = self.passed(steps[:-1])
+        return last.write(before.model, steps[-1], self._context(before, self._unquantised(steps)))
+
+    def _context(self, before: passes.Passed, unquantised: onnx.ModelProto | None) -> passes.Context:
+        calibration = self._task.calibration
+        return passes.Context(
+            self._samples, calibration.kind, before.preprocess, self._seed, calibration.labels, unquantised,
+            self._task.parent,
+        )  # fmt: skip
+
     def _unquantised(self, steps: tuple[Step, ...]) -> onnx.ModelProto | None:
         """The model before the first of the steps behind which it was quantised."""
         place = next((place for place, step in enumerate(steps[:-1]) if step.use.startswith("quantize-")), None)
         return None if place is None else self.passed(steps[:place]).model
 
     def _step(self, before: passes.Passed, step: Step, unquantised: onnx.ModelProto | None) -> passes.Passed:
-        calibration = self._task.calibration
-        context = passes.Context(
-            self._samples,
-            calibration.kind,
-            before.preprocess,
-            self._seed,
-            calibration.labels,
-            unquantised,
-            self._task.parent,
-        )
-        after = passes.load(step.use).apply(before.model, step, context)
+        after = passes.load(step.use).apply(before.model, step, self._context(before, unquantised))
         return after._replace(notes=(*before.notes, *(f"{step.use}: {note}" for note in after.notes)))
 
 
@@ -152,7 +157,8 @@ def made(
     where it loses far too much, and PlaceLost."""
     try:
         rig.place.version(recipe.runtime)
-        return _measured(task, recipe, chains.passed(recipe.steps), judge, rig, slowest_ms)
+        passed = chains.passed(recipe.steps)
+        return _measured(task, recipe, passed, judge, rig, slowest_ms, chains.written(recipe.steps))
     except passes.DoesNotApply:
         return None
     except (Hopeless, Wrong, PlaceLost):
@@ -188,11 +194,11 @@ def _measured(
     judge: Judge,
     rig: Rig,
     slowest_ms: float,
+    written: exporters.Exported | None = None,
 ) -> Candidate:
     exporter = exporters.load(runtimes.load(recipe.runtime).formats[0])
     is_given = recipe.name == AS_GIVEN
-    done = task.model_bytes if is_given else passed.file
-    exported = exporter.export(passed.model) if done is None else exporters.Exported(done)
+    exported = exporters.Exported(task.model_bytes) if is_given else written or exporter.export(passed.model)
     file = rig.folder / f"{recipe.name}{exporter.suffix}"
     file.write_bytes(exported.data)
     with rig.place.open(str(file), recipe.runtime, rig.threads) as session:

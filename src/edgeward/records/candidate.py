@@ -116,7 +116,6 @@ class Trial(Record):
     interval is of paired differences. `speedup_p50` is the baseline's p50 over the candidate's, of
     interleaved runs. `file` is a name inside the output folder, None for files that were not kept. `alone_ms` is the
     median of an inference while the candidate ran alone, which those that were stopped early have too.
-    interleaved runs. `file` is a name inside the output folder, None for files that were not kept.
     `delta_bytes` is the size of an update from the deployed version (`zstd --patch-from`), where one was given.
     """
 

@@ -24,7 +24,7 @@ def samples_of(shape, count=6, seed=1):
 def applied(model, steps, samples, preprocess=(), kind="image"):
     for name, options in steps:
         context = passes.Context(samples, kind, preprocess)
-        model, preprocess, *_ = passes.load(name).apply(model, Step(use=name, options=options), context)
+        model, preprocess, _ = passes.load(name).apply(model, Step(use=name, options=options), context)
     return model, preprocess
 
 

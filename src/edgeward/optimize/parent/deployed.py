@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from msgspec.structs import replace
-
 from edgeward.bundle import VerifiedBundle, report_of
 from edgeward.kit import codec
 from edgeward.kit.errors import EdgewardError, Unsupported
@@ -12,11 +10,11 @@ from edgeward.optimize.parent.stored import Stored
 from edgeward.records.base import Digest
 from edgeward.records.candidate import Recipe, Report, Step
 
-REACHES = {"as-parent": 0.75, "near-parent": 1.25}
-"""How many steps a weight may be off, by the name of the recipe."""
+SLACKS = {"as-parent": 2.0, "near-parent": 5.0}
+"""How many times the error of plain rounding a layer may have, by the name of the recipe."""
 _BOUND_STEP = "quantize-as-parent"
-_NEVER_KEPT = ("refit-bias",)
-"""Steps that say nothing of how a file is built, and may have nothing to do on the next model."""
+_NEVER_KEPT = ("refit-bias", "round-learned", "correct-bias", "strip", _BOUND_STEP)
+"""Steps that say nothing of how a file is built, may have nothing to do on the next model, or are done anyway."""
 _THOROUGH_BYTES = 4 << 20
 _LEVEL, _FAST_LEVEL = 19, 9
 _LONGEST_WINDOW = 31
@@ -73,13 +71,13 @@ def recipes_for(parent: Parent, known: Sequence[Recipe]) -> tuple[Recipe, ...]:
     """Recipes that keep what they can of the parent: made as it was, else in every known way for its runtime."""
     if not parent.is_quantized:
         return ()
-    made = [parent.recipe] if parent.recipe is not None and _quantizer(parent.recipe) is not None else []
-    ways = made or [one for one in known if one.runtime == parent.runtime and _quantizer(one) is not None]
+    made = [parent.recipe] if parent.recipe is not None and _quantizes(parent.recipe) else []
+    ways = made or [one for one in known if one.runtime == parent.runtime and _quantizes(one)]
     found = []
     for way in ways:
-        for name, reach in REACHES.items():
+        for name, slack in SLACKS.items():
             suffix = "" if len(ways) == 1 else f"-{way.name}"
-            found.append(Recipe(name=f"{name}{suffix}", steps=_steps(way, parent, reach), runtime=parent.runtime))
+            found.append(Recipe(name=f"{name}{suffix}", steps=_steps(way, parent, slack), runtime=parent.runtime))
     return tuple(found)
 
 
@@ -112,17 +110,10 @@ def _recipe_in(report: bytes | None) -> Recipe | None:
     return None if chosen is None else Recipe(name=chosen.recipe, steps=chosen.steps, runtime=chosen.runtime)
 
 
-def _quantizer(recipe: Recipe) -> int | None:
-    """The place of the step that quantises."""
-    places = [place for place, step in enumerate(recipe.steps) if step.use.startswith("quantize")]
-    return places[-1] if places else None
+def _quantizes(recipe: Recipe) -> bool:
+    return any(step.use.startswith("quantize") for step in recipe.steps)
 
 
-def _steps(way: Recipe, parent: Parent, reach: float) -> tuple[Step, ...]:
-    place = _quantizer(way) or 0
-    before = tuple(step for step in way.steps[:place] if step.use not in _NEVER_KEPT)
-    step = way.steps[place]
-    if step.use == _BOUND_STEP:  # the parent had a parent itself
-        return (*before, replace(step, options={**step.options, "reach": reach, "parent": parent.bundle}))
-    options = {**step.options, "way": step.use, "reach": reach, "parent": parent.bundle}
-    return (*before, Step(use=_BOUND_STEP, options=options))
+def _steps(way: Recipe, parent: Parent, slack: float) -> tuple[Step, ...]:
+    kept = tuple(step for step in way.steps if step.use not in _NEVER_KEPT)
+    return (*kept, Step(use=_BOUND_STEP, options={"slack": slack, "parent": parent.bundle}))

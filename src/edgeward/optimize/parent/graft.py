@@ -1,25 +1,36 @@
-"""New weights in the place of the parent's: its scales and order stay, and of its stored values those that are near.
+"""New weights in the place of the parent's: its scales and order stay, and of its stored values as many as may.
 
-Rules only. A weight keeps the parent's stored value while it lies less than `reach` steps from it; with 0.5 that is
-plain rounding, with more a weight that has moved a little does not move in the file. A bias keeps its value while what
-it would add stays under the rounding of the layer's result.
+Rules only. Of a layer's weights, those go back to the parent's stored values that move the layer's output least, until
+its error is `slack` times that of plain rounding; the others make up for them. A bias keeps its value while what it
+would add stays under the rounding of the layer's result.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.kit.errors import Unsupported
+from edgeward.optimize.parent.closest import closest, near
 from edgeward.optimize.parent.stored import Constant, Scale, Stored
 
-RESIDUAL_STEPS = 100
-"""Residuals are told in hundredths of a step, so that one that reaches over a whole step still fits a byte."""
-_BIAS_SHARE = 0.25
-"""Of a step of the layer's result, for each whole step that weights may be off."""
+_BIAS_SHARE = 0.1
+"""Of a step of the layer's result: so much of a bias is lost in rounding."""
 _CLIPPED, _WASTED = 1.1, 0.5
 """A scale is kept while the largest weight reaches from half of its range to a tenth over it."""
+_REACH = 0.6
+"""Of a step: so far a weight may be from the parent's where nothing is known of what it is multiplied by."""
+
+
+class Weights(NamedTuple):
+    """The exact weights of one constant, in its order. `places` are theirs as groups × outputs × inputs of a layer, and
+    `gram` what those inputs are, E[x·xᵀ] for each group; None where that is not known."""
+
+    exact: NDArray[np.float64]
+    places: NDArray[np.int64] | None = None
+    gram: NDArray[np.float64] | None = None
 
 
 class Grafted(NamedTuple):
@@ -43,14 +54,10 @@ def check_alike(parent: Stored, new: Stored) -> None:
         )
 
 
-def graft(parent: Stored, new: Stored, residual: Stored, reach: float) -> Grafted:
-    """The parent's file with the weights of `new`.
-
-    `residual` is `new` with, in place of each quantised weight, what rounding took from it in hundredths of a step.
-    Raises Unsupported where the files are not built alike.
-    """
+def graft(parent: Stored, new: Stored, weights: Mapping[int, Weights], slack: float) -> Grafted:
+    """The parent's file with the weights of `new`; `weights` are those whose exact values are known, by the number of
+    their constant. Raises Unsupported where the two files are not built alike."""
     check_alike(parent, new)
-    check_alike(new, residual)
     values: dict[int, NDArray[Any]] = {}
     steps: dict[int, NDArray[np.float32]] = {}
     kept = count = renewed = 0
@@ -59,26 +66,29 @@ def graft(parent: Stored, new: Stored, residual: Stored, reach: float) -> Grafte
         mine = new.constants[number]
         if theirs.scale is None or mine.scale is None or theirs.values.dtype.itemsize != 1:
             continue
-        exact, scale = _exact(mine, residual.constants[number]), theirs.scale
+        given = weights.get(number) or Weights(_exact(mine))
+        scale = theirs.scale
         if scale_uses[theirs.scale_place] == 1:
-            scale = fitting_scale(exact, mine, scale)
+            scale = fitting_scale(mine, scale)
         if scale is not theirs.scale:
             steps[number] = scale.step
             renewed += int((scale.step != theirs.scale.step).sum())
-        values[number] = near(in_steps(exact, scale), theirs.values, reach)
+        values[number] = _weights(in_steps(given.exact, scale), theirs.values, given, slack)
         kept += int((values[number] == theirs.values).sum())
         count += theirs.values.size
-    _graft_biases(parent, new, values, steps, reach)
+    _graft_biases(parent, new, values, steps)
     _take_the_rest(parent, new, values)
     changed = {key: value for key, value in values.items() if not np.array_equal(value, parent.constants[key].values)}
     return Grafted(parent.rewritten(changed, steps), count, kept, renewed)
 
 
-def near(wanted: NDArray[np.float64], before: NDArray[Any], reach: float | NDArray[Any]) -> NDArray[Any]:
-    """`before` where `wanted` lies less than `reach` from it, else the nearest whole number that fits its type."""
-    limits = np.iinfo(before.dtype)
-    rounded = np.clip(np.rint(wanted), max(limits.min, -limits.max) if limits.min else 0, limits.max)
-    return np.where(np.abs(wanted - before) < reach, before, rounded).astype(before.dtype)
+def _weights(wanted: NDArray[np.float64], before: NDArray[Any], given: Weights, slack: float) -> NDArray[Any]:
+    if given.places is None or given.gram is None:
+        return near(wanted, before, _REACH)
+    made = before.reshape(-1).copy()
+    rows = closest(wanted.reshape(-1)[given.places], made[given.places], given.gram, slack)
+    made[given.places] = rows
+    return made.reshape(before.shape)
 
 
 def in_steps(exact: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
@@ -87,29 +97,25 @@ def in_steps(exact: NDArray[np.float64], scale: Scale) -> NDArray[np.float64]:
     return np.asarray(exact / shaped.step.astype(np.float64) + shaped.zero)
 
 
-def fitting_scale(exact: NDArray[np.float64], mine: Constant, theirs: Scale) -> Scale:
+def fitting_scale(mine: Constant, theirs: Scale) -> Scale:
     """The parent's scale, with the fresh one in the slices that it would clip or leave half of its range to."""
     if mine.scale is None or mine.scale.step.shape != theirs.step.shape or (theirs.zero != 0).any():
         return theirs
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = np.where(np.abs(exact).max() > 0, mine.scale.step / theirs.step, 1.0)
+    ratio = mine.scale.step / theirs.step
     renewed = (ratio > _CLIPPED) | (ratio < _WASTED)
     return theirs._replace(step=np.where(renewed, mine.scale.step, theirs.step)) if renewed.any() else theirs
 
 
-def _exact(mine: Constant, rest: Constant) -> NDArray[np.float64]:
-    """The real weights: stored values and what rounding took from them; the stored ones where that is not known."""
+def _exact(mine: Constant) -> NDArray[np.float64]:
+    """The real numbers that stored ones stand for."""
     if mine.scale is None:
-        raise ValueError("only quantised constants have exact values")
+        raise ValueError("only quantised constants stand for real numbers")
     shaped = mine.scale.along(mine.values.ndim)
-    stored = mine.values.astype(np.float64) - shaped.zero
-    if not np.array_equal(mine.values, rest.values):
-        stored += rest.values.astype(np.float64) / RESIDUAL_STEPS
-    return np.asarray(stored * shaped.step.astype(np.float64))
+    return np.asarray((mine.values.astype(np.float64) - shaped.zero) * shaped.step.astype(np.float64))
 
 
 def _graft_biases(
-    parent: Stored, new: Stored, values: dict[int, NDArray[Any]], steps: dict[int, NDArray[np.float32]], reach: float
+    parent: Stored, new: Stored, values: dict[int, NDArray[Any]], steps: dict[int, NDArray[np.float32]]
 ) -> None:
     """Biases are stored in steps of input times weights: where a scale of weights was renewed, so is theirs."""
     for number, bias in parent.biases.items():
@@ -122,11 +128,8 @@ def _graft_biases(
             if step.shape == scale.step.shape:
                 steps[number] = step.astype(np.float32)
                 scale = scale._replace(step=steps[number])
-        shaped = mine.scale.along(mine.values.ndim)
-        exact = (mine.values.astype(np.float64) - shaped.zero) * shaped.step.astype(np.float64)
-        wanted = in_steps(exact, scale)
-        allowed = 0.5 if bias.result_step is None else _BIAS_SHARE * reach * bias.result_step / scale.along(1).step
-        values[number] = near(wanted, theirs.values, np.maximum(allowed, 0.5))
+        allowed = 0.0 if bias.result_step is None else _BIAS_SHARE * bias.result_step / scale.along(1).step
+        values[number] = near(in_steps(_exact(mine), scale), theirs.values, np.maximum(allowed, 0.5))
 
 
 def _take_the_rest(parent: Stored, new: Stored, values: dict[int, NDArray[Any]]) -> None:

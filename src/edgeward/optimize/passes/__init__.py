@@ -3,9 +3,9 @@
 from typing import cast
 
 from edgeward.kit import plugins
-from edgeward.optimize.passes.base import Context, DoesNotApply, Pass, Passed
+from edgeward.optimize.passes.base import Context, DoesNotApply, Pass, Passed, Writer
 
-__all__ = ["Context", "DoesNotApply", "Pass", "Passed", "load", "names"]
+__all__ = ["Context", "DoesNotApply", "Pass", "Passed", "Writer", "load", "names"]
 
 
 def names() -> tuple[str, ...]:

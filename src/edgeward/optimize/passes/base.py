@@ -1,7 +1,7 @@
 """What a pass promises: a changed copy of a model, and what it did."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import onnx
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import Sample
 from edgeward.kit.errors import Unsupported
+from edgeward.optimize.exporters import Exported
 from edgeward.optimize.parent import Parent
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess, SampleKind
@@ -35,13 +36,11 @@ class Context(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What came out: the model, the steps that are still left outside it, and notes for the report. `file` is there
-    where the pass wrote the runtime's file itself; nothing can follow it."""
+    """What came out: the model, the steps that are still left outside it, and notes for the report."""
 
     model: onnx.ModelProto
     preprocess: Preprocess
     notes: tuple[str, ...] = ()
-    file: bytes | None = None
 
 
 class DoesNotApply(Unsupported):
@@ -53,4 +52,13 @@ class Pass(Protocol):
 
     def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
         """Never changes `model` itself. Raises Unsupported, with the reason, where it has nothing to offer."""
+        ...
+
+
+@runtime_checkable
+class Writer(Pass, Protocol):
+    """A pass that ends a recipe and writes the runtime's file itself; `apply` leaves the model as it is."""
+
+    def write(self, model: onnx.ModelProto, step: Step, context: Context) -> Exported:
+        """The file, with notes. Raises Unsupported, with the reason, where it has nothing to offer."""
         ...

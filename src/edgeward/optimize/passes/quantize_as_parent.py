@@ -1,8 +1,8 @@
-"""Quantises as the deployed version was quantised, and writes the new weights into its file: the scales, the order and
-the names stay the parent's, and so do the stored weights that have hardly moved. The update is a small delta."""
+"""Writes the quantised weights into the deployed version's file: its scales, order and names stay, and as many of its
+stored weights as keep each layer's output where plain rounding would. The update is a small delta."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -12,77 +12,123 @@ from onnx import numpy_helper
 from edgeward.infer import runtimes
 from edgeward.kit.errors import Unsupported
 from edgeward.optimize import exporters, passes
-from edgeward.optimize.parent import RESIDUAL_STEPS, graft
-from edgeward.optimize.parent.deployed import read_stored
+from edgeward.optimize.exporters import Exported
+from edgeward.optimize.grams import Layer, grams_of, layers_of
+from edgeward.optimize.parent import Parent, Stored, Weights, check_alike, graft, read_stored
 from edgeward.optimize.passes.base import Context, Pass, Passed
+from edgeward.optimize.wiring import Wiring, attribute
 from edgeward.records.candidate import Step
 
-_OWN_OPTIONS = ("way", "reach", "parent")
-_FARTHEST = 1.25
-"""Rounding moves a weight by less than so many steps, learned rounding too."""
+_SAMPLES = 64
+_HEAVY = ("Conv", "Gemm", "MatMul")
 
 
 class QuantizeAsParent:
-    """Options: way, the pass that quantised the parent, and its options; reach, how many steps a weight may be off;
-    parent, the digest of its bundle."""
+    """Options: slack, how many times the error of plain rounding a layer may have; parent, its bundle's digest. It
+    follows the steps that quantised the parent."""
 
-    def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
-        parent = context.parent
-        if parent is None:
+    def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:  # noqa: ARG002 - `write` has them
+        if context.parent is None or context.unquantised is None:
             raise Unsupported("there is no parent to quantise like", hint="edgeward optimize … --parent BUNDLE")
-        exporter = exporters.load(runtimes.load(parent.runtime).formats[0])
-        way, reach = str(step.options.get("way", "quantize-static")), float(step.options.get("reach", 0.5))
-        options = {name: value for name, value in step.options.items() if name not in _OWN_OPTIONS}
-        made = passes.load(way).apply(model, Step(use=way, options=options), context)
-        strip = passes.load("strip")
-        new, rest = (
-            read_stored(exporter.export(strip.apply(one, Step(use="strip"), context).model).data, parent.format)
-            for one in (made.model, residuals(made.model, model))
-        )
-        grafted = graft(parent.stored(), new, rest, reach)
+        return Passed(model, context.preprocess)
+
+    def write(self, model: onnx.ModelProto, step: Step, context: Context) -> Exported:
+        parent, given = context.parent, context.unquantised
+        if parent is None or given is None:
+            raise Unsupported("there is no parent to quantise like", hint="edgeward optimize … --parent BUNDLE")
+        theirs, new = parent.stored(), _stored(model, parent, context)
+        check_alike(theirs, new)
+        pairs = _pairs(given, model)
+        order = [_stored(plane, parent, context) for plane in _planes(model, pairs)]
+        grams = grams_of(given, [pair.layer for pair in pairs], context.samples[:_SAMPLES], context.preprocess)
+        weights = dict(_exact(new, order, pairs, grams))
+        grafted = graft(theirs, new, weights, float(step.options.get("slack", 1.0)))
         share = 100 * grafted.kept_count / max(grafted.weight_count, 1)
         notes = [f"{share:.1f} % of {grafted.weight_count} weights are stored as in the parent, with its scales"]
         if grafted.renewed_scale_count:
             notes.append(f"{grafted.renewed_scale_count} scales of weights are new: the parent's no longer fit")
-        return Passed(made.model, made.preprocess, (*made.notes, *notes), file=grafted.data)
+        return Exported(grafted.data, tuple(notes))
 
 
-def residuals(quantised: onnx.ModelProto, model: onnx.ModelProto) -> onnx.ModelProto:
-    """`quantised` with, in place of each weight, what rounding took from that of `model`, in hundredths of a step.
+class Pair(NamedTuple):
+    """A layer with exact weights, and the name of its stored ones in the quantised model."""
 
-    Whatever an exporter does to weights it does to these: so the exact weights can be told in the order of its file.
+    layer: Layer
+    stored: str
+
+
+def _stored(model: onnx.ModelProto, parent: Parent, context: Context) -> Stored:
+    """The file that the parent's exporter makes of a quantised model."""
+    stripped = passes.load("strip").apply(model, Step(use="strip"), context).model
+    exporter = exporters.load(runtimes.load(parent.runtime).formats[0])
+    return read_stored(exporter.export(stripped).data, parent.format)
+
+
+def _pairs(given: onnx.ModelProto, quantised: onnx.ModelProto) -> list[Pair]:
+    """The layers whose weights are stored in eight bits, in the order they run."""
+    ours, theirs = Wiring(given), Wiring(quantised)
+    heavy = [[node for node in wiring.graph.node if node.op_type in _HEAVY] for wiring in (ours, theirs)]
+    if [node.op_type for node in heavy[0]] != [node.op_type for node in heavy[1]]:
+        return []
+    layers = {layer.node.output[0]: layer for layer in layers_of(ours)}
+    found: dict[str, Pair] = {}
+    for before, after in zip(*heavy, strict=True):
+        maker, layer = theirs.makers.get(after.input[1]), layers.get(before.output[0])
+        if maker is None or layer is None:
+            continue
+        stored, weight = theirs.constant(maker, 0), ours.constant(before, 1)
+        if stored is not None and weight is not None and stored.dtype == np.int8 and stored.shape == weight.shape:
+            found.setdefault(maker.input[0], Pair(layer, maker.input[0]))
+    return list(found.values())
+
+
+def _planes(quantised: onnx.ModelProto, pairs: list[Pair]) -> Iterator[onnx.ModelProto]:
+    """The model with the number of each weight in its place, one byte of the number after the other.
+
+    Whatever an exporter does to the order of weights it does to these: so each place in its file can be told.
     """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(quantised)
-    tensors = {tensor.name: tensor for tensor in copy.graph.initializer}
-    floats = [numpy_helper.to_array(one) for one in model.graph.initializer if one.data_type == onnx.TensorProto.FLOAT]
-    for name, steps in _in_steps(copy, tensors, floats):
-        stored = numpy_helper.to_array(tensors[name])
-        rest = np.rint((steps - stored) * RESIDUAL_STEPS)
-        tensors[name].CopyFrom(numpy_helper.from_array(np.clip(rest, -127, 127).astype(stored.dtype), name))
-    return copy
+    count = sum(pair.layer.weight.size for pair in pairs)
+    for byte in range(max(1, (count.bit_length() + 7) // 8)):
+        copy = onnx.ModelProto()
+        copy.CopyFrom(quantised)
+        tensors = {tensor.name: tensor for tensor in copy.graph.initializer}
+        start = 0
+        for pair in pairs:
+            tensor, size = tensors[pair.stored], pair.layer.weight.size
+            numbers = (np.arange(start, start + size) >> (8 * byte) & 255).astype(np.uint8).view(np.int8)
+            tensor.CopyFrom(numpy_helper.from_array(numbers.reshape(tuple(tensor.dims)), pair.stored))
+            start += size
+        yield copy
 
 
-def _in_steps(
-    model: onnx.ModelProto, tensors: Mapping[str, onnx.TensorProto], floats: list[NDArray[Any]]
-) -> Iterator[tuple[str, NDArray[np.float64]]]:
-    """Each stored weight around zero whose real values are known, with those in its steps."""
-    done = set[str]()
-    for node in model.graph.node:
-        if node.op_type != "DequantizeLinear" or node.input[0] not in tensors or node.input[0] in done:
+def _exact(
+    new: Stored, order: list[Stored], pairs: list[Pair], grams: dict[str, NDArray[np.float64]]
+) -> Iterator[tuple[int, Weights]]:
+    """The exact weights of each constant that holds a layer's, by its number in the file."""
+    sizes = [pair.layer.weight.size for pair in pairs]
+    ends = np.cumsum(sizes)
+    for number, constant in enumerate(new.constants):
+        planes = [one.constants[number].values for one in order]
+        if constant.values.dtype != np.int8 or all(np.array_equal(plane, constant.values) for plane in planes):
             continue
-        stored = numpy_helper.to_array(tensors[node.input[0]])
-        if stored.dtype != np.int8:
-            continue
-        done.add(node.input[0])
-        scale = numpy_helper.to_array(tensors[node.input[1]]).astype(np.float64)
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
-        if scale.size > 1:
-            scale = scale.reshape([-1 if place == axis % stored.ndim else 1 for place in range(stored.ndim)])
-        for real in floats:
-            if real.shape == stored.shape and np.abs((steps := real / scale) - stored).max(initial=0) < _FARTHEST:
-                yield node.input[0], steps
-                break
+        numbers = sum(plane.view(np.uint8).astype(np.int64) << (8 * byte) for byte, plane in enumerate(planes))
+        index = int(np.searchsorted(ends, np.ravel(numbers)[0], side="right"))
+        local = np.asarray(numbers) - (ends[index] - sizes[index])
+        layer = pairs[index].layer
+        where = np.empty(sizes[index], np.int64)
+        where[local.reshape(-1)] = np.arange(sizes[index])
+        rows = _rows(layer)
+        exact = np.empty(sizes[index])
+        exact[rows.reshape(-1)] = layer.weight.reshape(-1)
+        yield number, Weights(exact[local], where[rows], grams.get(layer.node.output[0]))
+
+
+def _rows(layer: Layer) -> NDArray[np.int64]:
+    """Groups × outputs × inputs of a layer, as places in its weights as the graph has them."""
+    groups, outputs, inputs = layer.weight.shape
+    if layer.node.op_type == "Conv" or attribute(layer.node, "transB", 0):
+        return np.arange(layer.weight.size).reshape(groups, outputs, inputs)
+    return np.arange(layer.weight.size).reshape(inputs, outputs).T[None]
 
 
 plugin: Pass = QuantizeAsParent()

@@ -185,7 +185,7 @@ def _table(report: Report) -> str:
         (report.metric, f"{words.drop_word(report)} [95 %]", ""),
         (words.timed(report, "p50"), "p95 · p99", ""),
         (words.timed(report, "Speed"), "[95 %]", ""),
-        ("Size", "", ""),
+        ("Size", "update" if report.update else "", ""),
         (words.timed(report, "Load"), "first run", ""),
         (words.timed(report, "Memory"), "peak", ""),
     )
@@ -215,7 +215,7 @@ def _row(report: Report, number: int, trial: Trial) -> str:
         (_score(report, trial), f"{loss} [{interval}]" if interval else loss),
         (_p50(trial), words.tails(trial)),
         (f"{trial.speedup_p50:.2f}×" if trial.speedup_p50 else words.NOTHING, words.ratio_interval(trial)),
-        (words.size(trial.size_bytes), ""),
+        (words.size(trial.size_bytes), words.size(trial.delta_bytes) if trial.delta_bytes else ""),
         (words.milliseconds(trial.load_ms), _under(trial.first_ms)),
         (words.size(trial.peak_memory_bytes), ""),
     )

@@ -26,7 +26,24 @@ _LIMITS = {
 
 def summary_lines(report: Report) -> tuple[str, ...]:
     """The verdict in one sentence, then the notes of the run."""
-    return (verdict(report), *report.notes)
+    return (verdict(report), *update(report), *report.notes)
+
+
+def update(report: Report) -> tuple[str, ...]:
+    """What replacing the deployed version takes, and what keeping its scales cost and saved."""
+    told = report.update
+    if told is None or told.delta_bytes is None or report.chosen is None:
+        return ()
+    said = f"replacing {told.name} {told.version} takes an update of {size(told.delta_bytes)}"
+    if told.unbound is None or told.unbound == report.chosen.recipe or not told.unbound_delta_bytes:
+        return (said,)
+    less = f"{share(told.delta_bytes, told.unbound_delta_bytes)} of that of {told.unbound}, the choice without --parent"
+    cost = told.quality_cost or 0.0
+    how = "larger" if cost > 0 else "smaller"
+    price = (
+        f"{drop_word(report)} {drop(report, abs(cost), extra_digits=1)} {how}" if cost else "no accuracy lost by that"
+    )
+    return (f"{said}, {less} ({size(told.unbound_delta_bytes)}); {price}",)
 
 
 def verdict(report: Report) -> str:

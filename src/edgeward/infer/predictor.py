@@ -143,7 +143,7 @@ class Predictor:
         except EdgewardError:
             return False
         return all(
-            _are_close(one[0], output[row]) for row, ones in enumerate(alone)
+            _are_close(np.asarray(one[0]), np.asarray(output[row])) for row, ones in enumerate(alone)
             for one, output in zip(ones, together, strict=True)
         )  # fmt: skip
 

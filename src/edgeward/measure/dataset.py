@@ -18,7 +18,7 @@ from edgeward.measure.annotations import (
     read_mask,
 )
 from edgeward.measure.labels import class_names_of, labels_of_files
-from edgeward.measure.table import read_table
+from edgeward.measure.table import read_columns, read_table
 from edgeward.records.model import Dataset, SampleKind, TensorSpec
 
 _CACHE_BYTES = 1_000_000_000
@@ -265,13 +265,19 @@ def channels_of(spec: TensorSpec) -> int:
 
 
 def _open_table(path: Path, inputs: Sequence[TensorSpec]) -> LoadedSet:
-    if len(inputs) != 1:
-        raise WrongInput(
-            f"{path}: a table serves models with one input; this one has {len(inputs)}", hint="use an .npz"
-        )
-    samples, raw_labels = read_table(path, inputs[0])
-    labels, class_names = _checked_labels(path, raw_labels, len(samples))
+    if len(inputs) == 1:
+        columns, raw_labels = _lone(inputs[0], read_table(path, inputs[0]))
+    else:
+        columns, raw_labels = read_columns(path, inputs)
+    count = len(next(iter(columns.values())))
+    labels, class_names = _checked_labels(path, raw_labels, count)
     return LoadedSet(
-        path.stem, "tensor", lambda index: {inputs[0].name: samples[index]},
-        [f"{path.name}[{index}]" for index in range(len(samples))], labels=labels, class_names=class_names,
+        path.stem, "tensor", lambda index: {name: column[index] for name, column in columns.items()},
+        [f"{path.name}[{index}]" for index in range(count)], labels=labels, class_names=class_names,
     )  # fmt: skip
+
+
+def _lone(
+    spec: TensorSpec, table: tuple[NDArray[Any], NDArray[Any] | None]
+) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
+    return {spec.name: table[0]}, table[1]

@@ -11,6 +11,7 @@ from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.measure import annotated
 from edgeward.measure.annotations import AnnotationKind
 from edgeward.measure.dataset import LoadedSet
+from edgeward.measure.label_and_scores import gives_label_and_scores, judged
 from edgeward.measure.quality import Metric, check_answers, check_targets, metric_for, metric_named
 
 Told = Callable[[int, int], None]
@@ -20,7 +21,8 @@ Told = Callable[[int, int], None]
 class Answers(NamedTuple):
     """What a data set's samples are answered, and what that is judged by (None without labels).
 
-    Answers are the first output; detections or maps of classes where the data are annotated so.
+    Answers are the first output, or the scores behind it (see label_and_scores); detections or maps of classes where
+    the data are annotated so.
     """
 
     outputs: NDArray[Any]
@@ -45,6 +47,10 @@ def answers(
         return Answers(annotated.detections(predictor, data, groups), data.labels, "boxes")
     if data.annotation == "masks":
         return Answers(*annotated.maps(predictor, data, groups), "masks")
+    if gives_label_and_scores(predictor.session.outputs):
+        pairs = [group[:2] for group in groups]
+        labels, scores = (_gathered([pair[place] for pair in pairs]) for place in (0, 1))
+        return Answers(*judged(labels, scores, data.labels, data.class_names, metric))
     gathered = _gathered([group[0] for group in groups])
     if not rebuilds:
         return Answers(gathered, data.labels)

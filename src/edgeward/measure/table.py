@@ -34,10 +34,37 @@ def read_table(path: Path, spec: TensorSpec) -> tuple[NDArray[np.float32], NDArr
     ]
     if not feature_at:
         raise WrongInput(f"{path}: there is no feature column; it has {', '.join(header) or 'no header'}")
-    features = _numbers(path, header, rows, feature_at)
+    features = _numbers(path, header, rows, feature_at).astype(np.float32)
     labels = None if label_at is None else _labels([row[label_at] for row in rows])
     series = np.array(["" if series_at is None else row[series_at] for row in rows])
     return _as_samples(path, spec, features, labels, series)
+
+
+def read_columns(path: Path, specs: Sequence[TensorSpec]) -> tuple[dict[str, NDArray[Any]], NDArray[Any] | None]:
+    """Samples and labels for a model with one input for each column, called as the columns are."""
+    header, rows = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    names = {spec.name for spec in specs}
+    missing = sorted(names - set(header))
+    if missing:
+        raise WrongInput(f"{path}: there is no column {missing[0]!r}; it has {', '.join(header) or 'no header'}")
+    columns = {spec.name: _column(path, header, rows, spec) for spec in specs}
+    label_at = next((header.index(name) for name in LABEL_COLUMNS if name in header and name not in names), None)
+    return columns, None if label_at is None else _labels([row[label_at] for row in rows])
+
+
+def _column(path: Path, header: list[str], rows: list[list[str]], spec: TensorSpec) -> NDArray[Any]:
+    if any(dim != 1 for dim in spec.shape):
+        shape = "x".join(str(dim) for dim in spec.shape)
+        raise WrongInput(f"{path}: a column gives one number per sample, input {spec.name!r} wants {shape}")
+    place = header.index(spec.name)
+    if spec.dtype == "string":
+        return np.array([row[place] for row in rows]).reshape(-1, *spec.shape)
+    numbers = _numbers(path, header, rows, [place]).reshape(-1, *spec.shape)
+    if spec.dtype.startswith(("int", "uint")):
+        if (numbers != np.rint(numbers)).any():
+            raise WrongInput(f"{path}: column {spec.name!r} holds fractions, the model wants {spec.dtype}")
+        return numbers.astype(spec.dtype)
+    return numbers
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -71,8 +98,8 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]]]:
     return list(table.column_names), rows
 
 
-def _numbers(path: Path, header: list[str], rows: list[list[str]], columns: Sequence[int]) -> NDArray[np.float32]:
-    values = np.empty((len(rows), len(columns)), np.float32)
+def _numbers(path: Path, header: list[str], rows: list[list[str]], columns: Sequence[int]) -> NDArray[np.float64]:
+    values = np.empty((len(rows), len(columns)), np.float64)
     for number, row in enumerate(rows):
         for place, column in enumerate(columns):
             try:

@@ -9,7 +9,8 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper, shape_inference
 
-from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.kit.errors import Refused, Unsupported, WrongInput
+from edgeward.optimize.zip_map import without_zip_maps
 from edgeward.records.model import Dtype, ModelFacts, TensorSpec
 
 _NEWEST_IR = 10
@@ -17,8 +18,9 @@ _NEWEST_IR = 10
 
 _OTHER_FORMATS = {
     ".pt": "pickled PyTorch", ".pth": "pickled PyTorch",
-    ".pb": "TensorFlow", ".engine": "TensorRT", ".xml": "OpenVINO", ".pkl": "pickle", ".joblib": "pickle",
+    ".pb": "TensorFlow", ".engine": "TensorRT", ".xml": "OpenVINO",
 }  # fmt: skip
+_PICKLES = (".pkl", ".pickle", ".joblib")
 _MAGIC = {
     b"\x89PNG": "a PNG image", b"\xff\xd8\xff": "a JPEG image", b"PK\x03\x04": "a zip archive",
     b"\x7fELF": "a program", b"%PDF": "a PDF", b"\x89HDF": "an HDF5 file (Keras?)", b"<htm": "a web page",
@@ -45,6 +47,11 @@ def read_model(path: Path) -> onnx.ModelProto:
         )
     if path.is_dir():
         raise WrongInput(f"{path}: is a folder, wanted a model file", hint="edgeward show FOLDER, for a bundle")
+    if path.suffix.lower() in _PICKLES:
+        raise Refused(
+            f"{path}: this is a pickle: reading one runs whatever code is in it, so it is not read",
+            hint="where it was trained: skl2onnx.to_onnx(pipeline, X[:1]), and give the .onnx (pip install skl2onnx)",
+        )
     if path.suffix.lower() in _OTHER_FORMATS:
         raise Unsupported(
             f"{path}: {_OTHER_FORMATS[path.suffix.lower()]} models are not read; "
@@ -57,7 +64,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     for magic, what in _MAGIC.items():
         if data.startswith(magic):
             raise WrongInput(f"{path}: this is {what}, wanted an ONNX model")
-    model = _checked(path, _decoded(path, data))
+    model = _checked(path, without_zip_maps(_decoded(path, data)))
     model.ir_version = min(model.ir_version, _NEWEST_IR)
     return model
 

@@ -37,6 +37,8 @@ def from_npz(data: bytes, what: str) -> dict[str, NDArray[Any]]:
 
 def _to_npy(name: str, array: NDArray[Any]) -> bytes:
     buffer = io.BytesIO()
+    if array.dtype == object and all(isinstance(value, str) for value in array.flat):
+        array = array.astype(str)
     try:
         np.lib.format.write_array(buffer, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
     except ValueError as error:

@@ -265,7 +265,8 @@ def _column(file: Path, arrays: dict[str, Any], spec: "TensorSpec", *, alone: bo
     if not fits:
         wanted, got = ("x".join(map(str, shape)) for shape in (("N", *spec.shape), array.shape))
         raise WrongInput(f"{file}: {spec.name!r} is {got or 'one number'}; wanted {wanted}, samples on the first axis")
-    if array.dtype.kind not in "fiub" or (array.dtype.kind == "f" and not spec.dtype.startswith("float")):
+    kinds = "US" if spec.dtype == "string" else "fiub"
+    if array.dtype.kind not in kinds or (array.dtype.kind == "f" and not spec.dtype.startswith("float")):
         raise WrongInput(f"{file}: {spec.name!r} is {array.dtype}; wanted {spec.dtype}")
     return array
 

@@ -74,7 +74,7 @@ class Predictor:
         ready = perf_counter_ns()
         values = self.session.run(feeds)
         done = perf_counter_ns()
-        outputs = {name: value[0] if value.ndim else value for name, value in zip(self._names, values, strict=True)}
+        outputs = {name: _lone(value) for name, value in zip(self._names, values, strict=True)}
         classes = post.classes_of(self.postprocess, outputs[self._names[0]], self._labels)
         boxes = self.boxes(sample, outputs.values()) if self.detects is not None else None
         spent = (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6
@@ -146,6 +146,13 @@ class Predictor:
             _are_close(np.asarray(one[0]), np.asarray(output[row])) for row, ones in enumerate(alone)
             for one, output in zip(ones, together, strict=True)
         )  # fmt: skip
+
+
+def _lone(value: NDArray[Any]) -> NDArray[Any]:
+    """The answer to the only sample; that of one string as an array of it, as numbers come."""
+    if value.ndim == 0:
+        return value
+    return np.asarray(value[0]) if value.dtype == object else value[0]
 
 
 def _are_close(one: NDArray[Any], other: NDArray[Any]) -> bool:

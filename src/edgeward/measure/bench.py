@@ -45,7 +45,10 @@ HISTOGRAM_SHARES = tuple((index + 0.5) / 100 for index in range(100))
 
 def save_feeds(path: Path, samples: Sequence[Mapping[str, NDArray[Any]]]) -> Path:
     """Input tensors (no batch axis) as the .npz that contenders are fed with, in turn."""
-    np.savez(path, **{name: np.stack([sample[name] for sample in samples]) for name in samples[0]})  # type: ignore[arg-type]
+    columns = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
+    # Strings as numpy's own: Python objects would have to be pickled.
+    plain = {name: column.astype(str) if column.dtype == object else column for name, column in columns.items()}
+    np.savez(path, **plain)  # type: ignore[arg-type]
     return path
 
 

@@ -21,7 +21,7 @@ HERE = ("localhost", "127.0.0.1", "::1")
 @click.option("--save", type=PATH, metavar="FILE", help="Write the profile of this machine (TOML).")
 @click.option("--no-peaks", is_flag=True, help="Do not measure compute and memory speed (saves about 4 s).")
 def command(host: str | None, as_json: bool, save: Path | None, no_peaks: bool) -> None:
-    """What this machine or HOST is and can do: board, CPU, memory, accelerators, runtimes that really run, measured speed.
+    """What this machine or HOST is and can do: board, CPU, memory, accelerators, runtimes that really run, speed.
 
     \b
     edgeward probe

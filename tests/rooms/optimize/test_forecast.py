@@ -12,9 +12,10 @@ from edgeward.infer import runtimes
 from edgeward.kit.errors import Unsupported
 from edgeward.measure.node_times import node_times
 from edgeward.measure.place import HERE
+from edgeward.optimize import exporters
 from edgeward.optimize.forecast import lines, look_ahead, reasons, saved_ms, why, with_truth
 from edgeward.optimize.layer_times import Cost
-from edgeward.optimize.layers import LayerShape, channels_last, in_int8, layer_shapes
+from edgeward.optimize.layers import LayerShape, channels_last, in_int8, layer_shapes, pooled_last
 from edgeward.optimize.named_layers import with_names
 from edgeward.records.candidate import Forecast, Layer, RuntimeForecast, Step, Trial
 
@@ -269,3 +270,38 @@ def test_each_runtime_that_is_installed_has_a_forecast_or_a_reason() -> None:
             assert one.why
         else:
             assert one.gain is not None
+
+
+def test_a_layer_of_int8_tensors_answers_in_litert_as_in_onnxruntime() -> None:
+    try:
+        litert = runtimes.load("litert")
+    except Unsupported as error:
+        pytest.skip(f"{error.message}: {error.hint}")
+    quantised = channels_last(in_int8(layer_shapes(with_names(conv_net()))[0], "int8", reduced=False))
+    fixed = exporters.load("litert").export(quantised).data
+    mine = litert.load(fixed, threads=1)
+    assert [(spec.dtype, spec.shape) for spec in (*mine.inputs, *mine.outputs)] == [
+        ("int8", (1, 8, 8, 3)),
+        ("int8", (1, 8, 8, 4)),
+    ]
+    values_in = np.random.default_rng(0).integers(-100, 100, (1, 8, 8, 3)).astype(np.int8)
+    theirs = runtimes.load("onnxruntime").load(quantised.SerializeToString(), threads=1)
+    wanted = theirs.run({theirs.inputs[0].name: values_in})[0]
+    got = mine.run({mine.inputs[0].name: values_in})[0]
+    assert np.abs(got.astype(int) - wanted.astype(int)).max() <= 1
+    assert np.ptp(wanted.astype(int)) > 50
+
+
+def test_a_pool_in_int8_has_its_channels_last_as_behind_an_integer_convolution() -> None:
+    pool = helper.make_node("MaxPool", ["c"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
+    weights = {"w": np.ones((8, 8, 1, 1), np.float32)}
+    model = network(
+        [helper.make_node("Conv", ["x", "w"], ["c"]), pool], [values("x", [1, 8, 6, 4])], [values("y", [1, 8, 3, 2])],
+        weights,
+    )  # fmt: skip
+    quantised = pooled_last(in_int8(layer_shapes(model)[1], "uint8", reduced=False))
+    session = runtimes.load("onnxruntime").load(quantised.SerializeToString(), threads=1)
+    assert [spec.shape for spec in (*session.inputs, *session.outputs)] == [(1, 6, 4, 8), (1, 3, 2, 8)]
+    picture = np.random.default_rng(0).integers(0, 255, (1, 6, 4, 8)).astype(np.uint8)
+    (got,) = session.run({"x": picture})
+    np.testing.assert_array_equal(got, picture.reshape(1, 3, 2, 2, 2, 8).max(axis=(2, 4)))

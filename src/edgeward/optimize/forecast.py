@@ -71,7 +71,8 @@ def _looked_ahead(model: onnx.ModelProto, place: Place, threads: int, *, in_time
         return _without_forecast(graph, place, said)
     reduced = facts.arch == "x86_64" and not _dot_product(facts.cpu_features)
     order = {node.name: number for number, node in enumerate(graph.graph.node)}
-    made = told_from(shapes, measure_layers(shapes, threads=threads, reduced=reduced), facts.cpu_features, order)
+    times = measure_layers(shapes, facts.cpu_features, threads=threads, reduced=reduced)
+    made = told_from(shapes, times, facts.cpu_features, order)
     return Outlook(replace(made, cpu=facts.cpu, took_s=round(perf_counter() - start_s, 3)), graph)
 
 

@@ -1,6 +1,6 @@
 """What each layer of a model costs in each runtime, in float and in int8: the micro-benchmark behind a forecast."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import onnx
@@ -23,7 +23,8 @@ from edgeward.optimize.layers import (
 )
 from edgeward.optimize.named_layers import HEAVY
 
-RUNTIMES = ("onnxruntime", "litert", "openvino")
+RUNTIMES = {"onnxruntime": "", "litert": "", "openvino": "", "litert-amx": "amx_int8"}
+"""Where layers are tried, and the CPU feature that a runtime is for."""
 _SECONDS = 0.35
 """For each runtime, besides loading: a small model's three take about three seconds in all."""
 _LIMIT_S = 4.0
@@ -61,12 +62,16 @@ class LayerTimes(NamedTuple):
     refused: dict[str, str]
 
 
-def measure_layers(shapes: Sequence[LayerShape], *, threads: int, reduced: bool) -> LayerTimes:
-    """Runs every shape in every runtime that is installed; of a big model those with most work."""
+def measure_layers(
+    shapes: Sequence[LayerShape], features: Collection[str], *, threads: int, reduced: bool
+) -> LayerTimes:
+    """Runs every shape in every runtime that is installed and fits the CPU; of a big model those with most work."""
     tried = _with_most_work(shapes)
     costs: dict[str, tuple[Cost | None, ...]] = {}
     refused: dict[str, str] = {}
-    for runtime in RUNTIMES:
+    for runtime, needed in RUNTIMES.items():
+        if needed and needed not in features:
+            continue
         try:
             runtimes.load(runtime)
             costs[runtime] = _costs(runtime, tried, threads, reduced=reduced)
@@ -94,7 +99,7 @@ def work_s(shape: LayerShape) -> float:
 
 
 def _costs(runtime: str, shapes: Sequence[LayerShape], threads: int, *, reduced: bool) -> tuple[Cost | None, ...]:
-    make = {"onnxruntime": _for_onnxruntime, "litert": _for_litert, "openvino": _for_openvino}[runtime]
+    make = _MAKERS[runtime.partition("-")[0]]
     cost = _cost_in_openvino if runtime == "openvino" else _cost
     # Those with most work first: they are in time where not all are.
     order = sorted(range(len(shapes)), key=lambda place: -work_s(shapes[place]) * len(shapes[place].names))
@@ -161,3 +166,6 @@ def _for_litert(shape: LayerShape, *, reduced: bool) -> tuple[bytes, bytes]:  # 
         export(channels_last(shape.float_model)).data,
         export(channels_last(in_int8(shape, "int8", reduced=False))).data,
     )
+
+
+_MAKERS = {"onnxruntime": _for_onnxruntime, "litert": _for_litert, "openvino": _for_openvino}

@@ -23,7 +23,7 @@ def command(subject: Path, as_json: bool) -> None:
     edgeward show model.onnx
     edgeward show out/bundle
     """
-    if subject.is_dir():
+    if subject.is_dir() and not (subject / "saved_model.pb").is_file():
         from edgeward.bundle import find_bundle, peek
 
         bundle = peek(find_bundle(subject))

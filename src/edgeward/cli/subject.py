@@ -47,7 +47,7 @@ def open_subject(path: Path, keys: Sequence[Path], *, threads: int | None, prepr
 
     On so many threads, by default as a bundle was measured (but on no more than there are CPUs), else on one.
     """
-    if path.is_dir():
+    if path.is_dir() and not (path / "saved_model.pb").is_file():
         return _of_bundle(path, keys, threads)
     return _of_file(path, threads or 1, preprocess)
 

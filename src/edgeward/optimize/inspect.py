@@ -40,11 +40,6 @@ def read_model(path: Path) -> onnx.ModelProto:
     """The ONNX model in `path`, its external data included. Raises WrongInput or Unsupported for what is none."""
     if not path.exists():
         raise WrongInput(f"{path}: no such model file")
-    if (path / "saved_model.pb").is_file():
-        raise Unsupported(
-            f"{path}: a TensorFlow SavedModel is not read; wanted .onnx, .tflite, .pt2, .h5 or .keras",
-            hint=f"make a .tflite of it where TensorFlow is: tf.lite.TFLiteConverter.from_saved_model({str(path)!r})",
-        )
     if path.is_dir():
         raise WrongInput(f"{path}: is a folder, wanted a model file", hint="edgeward show FOLDER, for a bundle")
     if path.suffix.lower() in _PICKLES:

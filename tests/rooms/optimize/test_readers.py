@@ -80,13 +80,6 @@ def test_damaged_litert_models_end_in_a_model_or_a_sentence(tmp_path):
             readers.read(file)
 
 
-def test_a_saved_model_folder_is_told_the_way_in(tmp_path):
-    (tmp_path / "saved_model.pb").write_bytes(b"\x08\x01")
-    with pytest.raises(Unsupported, match="SavedModel") as caught:
-        readers.read(tmp_path)
-    assert "TFLiteConverter" in (caught.value.hint or "")
-
-
 def test_a_pickled_pytorch_model_is_never_opened(tmp_path):
     file = tmp_path / "model.pt"
     file.write_bytes(b"\x80\x04cos\nsystem\n(S'touch owned'\ntR.")

@@ -75,6 +75,8 @@ def _decoded(path: Path, data: bytes) -> onnx.ModelProto:
         onnx.external_data_helper.load_external_data_for_model(model, str(path.parent))
     except (onnx.checker.ValidationError, FileNotFoundError) as error:
         raise WrongInput(f"{path}: its weights stand in another file, which is missing ({_short(error)})") from error
+    except (ValueError, OverflowError) as error:
+        raise WrongInput(f"{path}: the file that its weights stand in is damaged ({_short(error)})") from error
     return model
 
 

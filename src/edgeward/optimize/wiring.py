@@ -13,13 +13,21 @@ Array = NDArray[Any]
 
 
 class Wiring:
-    """A copy of `model` to change. Constants that it sets get names of their own: other readers keep the old ones."""
+    """A copy of `model` to change. Constants that it sets get names of their own: other readers keep the old ones.
+
+    Files before IR version 4 list their constants among the inputs too; here they are constants alone.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.model = onnx.ModelProto()
         self.model.CopyFrom(model)
         self.graph = self.model.graph
         self._tensors = {tensor.name: tensor for tensor in self.graph.initializer}
+        inputs = [entry for entry in self.graph.input if entry.name not in self._tensors]
+        if len(inputs) < len(self.graph.input):
+            del self.graph.input[:]
+            self.graph.input.extend(inputs)
+            self.model.ir_version = max(self.model.ir_version, 8)
         self._outputs = {output.name for output in self.graph.output}
         self._index()
 

@@ -121,3 +121,17 @@ def test_two_inputs_and_integers_pass_through():
             runtimes.load("onnxruntime").load(one.SerializeToString(), threads=1).run(feeds)[0] for one in (made, model)
         )
         np.testing.assert_allclose(ours, wanted, atol=0.01)
+
+
+@pytest.mark.parametrize("compute", ["float32", "float16"])
+def test_constants_that_old_files_list_among_the_inputs_are_constants(compute):
+    model = conv_net()
+    wanted = answers(model)
+    model.graph.input.extend(
+        helper.make_tensor_value_info(tensor.name, TensorProto.FLOAT, list(tensor.dims))
+        for tensor in model.graph.initializer
+    )
+    model.ir_version = 3
+    made, _, _ = halved(model, compute=compute)
+    assert len(made.graph.input) == 1
+    np.testing.assert_allclose(answers(made), wanted, atol=0.01 * np.abs(wanted).max())

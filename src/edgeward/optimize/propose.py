@@ -25,6 +25,8 @@ _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _FLOAT16 = {"asimdhp", "fphp"}
 """As Linux calls half-precision arithmetic on Arm."""
 
+_PRODUCTS_SHARE = 0.25
+
 Outcome = Literal["kept", "missed", "failed"]
 
 
@@ -46,8 +48,8 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     full-range weights: then they get seven bits (reduced range). "-tensor": one scale for a tensor of weights, else
     one for each channel. "-blocked": a first convolution over few channels reads in blocks of pixels.
 
-    LiteRT and OpenVINO run the same graphs by other kernels. "-dynamic": weights in int8, activations quantised by the
-    runtime while it runs.
+    LiteRT and OpenVINO run the same graphs by other kernels. "-dynamic": weights of matrix products in int8 or int4,
+    activations quantised by the runtime while it runs.
     """
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
     return (
@@ -60,6 +62,8 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
 
 
 def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
+    yield _weights("int8-dynamic", 8, "onnxruntime")
+    yield _weights("int4-dynamic", 4, "onnxruntime")
     for activations in ("uint8", "int8") if arch == "aarch64" else ("uint8",):
         prefix = "int8" if activations == "uint8" else "int8-signed"
         for per_channel in (True, False):
@@ -73,8 +77,7 @@ def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
 def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
     for runtime in ("litert", "litert-amx") if "amx_int8" in cpu_features else ("litert",):
         yield _recipe(f"{runtime}-float32", None, runtime=runtime)
-        weights = (*HEAD, Step(use="quantize-weights"), Step(use="strip"))
-        yield Recipe(name=f"{runtime}-int8-dynamic", steps=weights, runtime=runtime)
+        yield _weights(f"{runtime}-int8-dynamic", 8, runtime)
         options = _int8("uint8", per_channel=True, reduced=False)
         yield _recipe(f"{runtime}-int8-minmax", options, runtime=runtime)
 
@@ -85,6 +88,12 @@ def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Re
         yield _recipe(f"{runtime}-float32" if runtime == "openvino" else runtime, None, runtime=runtime)
         options = _int8("uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
         yield _recipe(f"{runtime}-int8-minmax", options, runtime=runtime)
+
+
+def _weights(name: str, bits: int, runtime: str) -> Recipe:
+    """Weights of matrix products alone, where they are a fair share of all weights."""
+    step = Step(use="quantize-weights", options={"bits": bits, "least_share": _PRODUCTS_SHARE})
+    return Recipe(name=name, steps=(*HEAD, step, Step(use="strip")), runtime=runtime)
 
 
 def _int8(activations: str, *, per_channel: bool, reduced: bool) -> Options:

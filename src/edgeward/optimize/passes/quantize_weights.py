@@ -7,7 +7,7 @@ activations in int8 and OpenVINO in float: it pays where reading the weights is 
 products of few rows. LiteRT has no such blocks. (Block-wise DequantizeLinear came with ONNX opset 21.)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,10 +27,11 @@ _SHRINKINGS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75)
 
 
 class QuantizeWeights:
-    """Options: bits 8|4 (8), block 16|32|64|128 (32; weights that share a scale in four bits)."""
+    """Options: bits 8|4 (8), block 16|32|64|128 (32; weights that share a scale in four bits), least_share (0; it does
+    not apply where these products hold a smaller share of the model's weights)."""
 
     def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
-        options = {"bits": 8, "block": 32, **step.options}
+        options = {"bits": 8, "block": 32, "least_share": 0.0, **step.options}
         if options["bits"] not in (4, 8) or options["block"] not in (16, 32, 64, 128):
             raise WrongInput(
                 f"quantize-weights: bits {options['bits']!r} and block {options['block']!r}, "
@@ -38,10 +39,9 @@ class QuantizeWeights:
             )
         wiring = Wiring(model if options["bits"] == 8 else _with_blocks(model))
         counts = {"int4": 0, "int8": 0}
-        for node in [node for node in wiring.graph.node if node.op_type in ("MatMul", "Gemm")]:
-            values = wiring.constant(node, 1)
-            if values is None or values.dtype != np.float32 or values.ndim != 2 or values.size < _LEAST_WEIGHTS:
-                continue
+        products = _products(wiring)
+        _check_share(model, products, float(options["least_share"]))
+        for node, values in products:
             in_blocks = options["bits"] == 4 and _fits_blocks(node, values, int(options["block"]))
             if in_blocks:
                 _in_blocks(wiring, node, values, int(options["block"]))
@@ -51,6 +51,23 @@ class QuantizeWeights:
         _check(counts, options)
         told = [f"{precision} weights in {count} matrix products" for precision, count in counts.items() if count]
         return Passed(wiring.model, context.preprocess, tuple(told))
+
+
+def _products(wiring: Wiring) -> list[tuple[onnx.NodeProto, Array]]:
+    """Matrix products with constant weights that are worth it, and these weights."""
+    found = []
+    for node in wiring.graph.node:
+        values = wiring.constant(node, 1) if node.op_type in ("MatMul", "Gemm") else None
+        if values is not None and values.dtype == np.float32 and values.ndim == 2 and values.size >= _LEAST_WEIGHTS:
+            found.append((node, values))
+    return found
+
+
+def _check_share(model: onnx.ModelProto, products: Sequence[tuple[onnx.NodeProto, Array]], least: float) -> None:
+    mine = sum(values.size for _, values in products)
+    whole = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+    if mine < least * whole:
+        raise DoesNotApply(f"its matrix products hold {mine / whole:.0%} of the weights; worth it from {least:.0%} on")
 
 
 def _check(counts: Mapping[str, int], options: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from edgeward.optimize.follow_ups import follow_ups, remedies_of, with_remedies
-from edgeward.optimize.propose import AS_GIVEN, Tried, recipes
+from edgeward.optimize.propose import AS_GIVEN, Tried, is_another, recipes
 from edgeward.records.candidate import Recipe
 
 CPU = ("x86_64", ("avx2", "avx512_vnni"))
@@ -95,3 +95,9 @@ def test_a_float_model_that_is_fastest_is_tried_in_half_the_bytes():
 def test_arm_with_half_precision_arithmetic_tries_it():
     assert "float16" in {recipe.name for recipe in recipes("aarch64", ("asimd", "fphp", "asimdhp"))}
     assert "float16" not in {recipe.name for recipe in recipes("aarch64", ("asimd",))}
+
+
+def test_what_only_some_people_install_is_tried_where_it_works():
+    assert not any(is_another(recipe.runtime) for recipe in recipes(*CPU))
+    found = {recipe.name for recipe in recipes(*CPU, others=["executorch", "tensorrt"])} - {*KNOWN}
+    assert found == {"executorch-float32", "executorch-int8-minmax", "tensorrt-float32", "tensorrt-int8-minmax"}

@@ -26,6 +26,8 @@ _FLOAT16 = {"asimdhp", "fphp"}
 """As Linux calls half-precision arithmetic on Arm."""
 
 _PRODUCTS_SHARE = 0.25
+_SYMMETRIC = {"tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-qnn"}
+"""These take int8 activations around zero only."""
 
 Outcome = Literal["kept", "missed", "failed"]
 
@@ -40,7 +42,7 @@ class Tried(NamedTuple):
     quality_drop: float
 
 
-def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
+def recipes(arch: str, cpu_features: Collection[str], others: Collection[str] = ()) -> tuple[Recipe, ...]:
     """Recipes to begin with, in the order worth trying: cheap and likely first.
 
     Weights are int8. Activations are uint8 on x86, whose dot-product instructions take unsigned by signed, and on
@@ -49,7 +51,8 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
     one for each channel. "-blocked": a first convolution over few channels reads in blocks of pixels.
 
     LiteRT and OpenVINO run the same graphs by other kernels. "-dynamic": weights of matrix products in int8 or int4,
-    activations quantised by the runtime while it runs.
+    activations quantised by the runtime while it runs. `others` are the further runtimes that work there: accelerators
+    that a machine has, and what only some people install.
     """
     reduced = arch == "x86_64" and not _DOT_PRODUCT & set(cpu_features)
     return (
@@ -58,7 +61,13 @@ def recipes(arch: str, cpu_features: Collection[str]) -> tuple[Recipe, ...]:
         *_in_openvino(cpu_features, reduced=reduced),
         *_in_litert(cpu_features),
         *_in_onnxruntime(arch, reduced=reduced),
+        *(recipe for runtime in others for recipe in _in_another(runtime, arch)),
     )
+
+
+def is_another(runtime: str) -> bool:
+    """Whether a runtime is tried only where it is installed; the others, where missing, are reported as missing."""
+    return runtime not in ("echo", "litert", "litert-amx", "onnxruntime", "openvino", "openvino-bf16")
 
 
 def _in_onnxruntime(arch: str, *, reduced: bool) -> Iterator[Recipe]:
@@ -88,6 +97,14 @@ def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Re
         yield _recipe(f"{runtime}-float32" if runtime == "openvino" else runtime, None, runtime=runtime)
         options = _int8("uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
         yield _recipe(f"{runtime}-int8-minmax", options, runtime=runtime)
+
+
+def _in_another(runtime: str, arch: str) -> Iterator[Recipe]:
+    if runtime == "onnxruntime-qnn" and arch == "x86_64":
+        return  # Qualcomm's simulator: its times mean nothing
+    yield _recipe(f"{runtime}-float32", None, runtime=runtime)
+    activations = "int8" if runtime in _SYMMETRIC else "uint8"
+    yield _recipe(f"{runtime}-int8-minmax", _int8(activations, per_channel=True, reduced=False), runtime=runtime)
 
 
 def _weights(name: str, bits: int, runtime: str) -> Recipe:

@@ -2,9 +2,12 @@
 
 import math
 from collections import deque
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+from edgeward.infer import runtimes
 from edgeward.kit.clock import Clock
+from edgeward.kit.errors import EdgewardError
 from edgeward.measure.limits import violations_of
 from edgeward.optimize import mixed, trials
 from edgeward.optimize.explain import noise_of
@@ -12,7 +15,7 @@ from edgeward.optimize.follow_ups import follow_ups
 from edgeward.optimize.memory import Memory
 from edgeward.optimize.parent import recipes_for
 from edgeward.optimize.prepare import Order, Task
-from edgeward.optimize.propose import Outcome, Tried, family, recipes
+from edgeward.optimize.propose import Outcome, Tried, family, is_another, recipes
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Recipe, Trial
 
@@ -86,6 +89,15 @@ class Search:
             if not queue:
                 queue.extend(self._next())
         memory.forget_oldest()
+        return found
+
+    def _others(self) -> list[str]:
+        """The further runtimes that work at the place."""
+        found = []
+        for name in filter(is_another, runtimes.names()):
+            with suppress(EdgewardError):
+                self._rig.place.version(name)
+                found.append(name)
         return found
 
     def noise(self) -> dict[str, float]:

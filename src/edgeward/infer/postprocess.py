@@ -161,21 +161,21 @@ def overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
 
 def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, most: int) -> list[int]:
     """The places of boxes (best first) that no kept, better box of their class overlaps by more than the threshold."""
-    left, top, right, bottom = np.ascontiguousarray(boxes[:, :4].T, np.float64)
+    # Few boxes are compared, each with the kept ones of its class: plain numbers are faster here than arrays.
     kept: list[int] = []
-    alive = np.ones(len(boxes), bool)
-    with np.errstate(invalid="ignore", over="ignore"):  # a model may answer with boxes beyond all bounds
-        areas = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
-        for place in range(len(boxes)):
-            if not alive[place]:
-                continue
+    of_class: dict[int, list[tuple[float, ...]]] = {}
+    rows = zip(boxes[:, :4].astype(np.float64).tolist(), labels.tolist(), strict=True)
+    for place, ((left, top, right, bottom), label) in enumerate(rows):
+        area = max(right - left, 0.0) * max(bottom - top, 0.0)
+        better = of_class.setdefault(label, [])
+        for left_, top_, right_, bottom_, area_ in better:
+            wide = (right if right < right_ else right_) - (left if left > left_ else left_)
+            high = (bottom if bottom < bottom_ else bottom_) - (top if top > top_ else top_)
+            if wide > 0 and high > 0 and wide * high > iou_threshold * (area + area_ - wide * high):
+                break
+        else:
+            better.append((left, top, right, bottom, area))
             kept.append(place)
             if len(kept) == most:
                 break
-            rest = slice(place + 1, None)
-            wide = np.minimum(right[rest], right[place]) - np.maximum(left[rest], left[place])
-            high = np.minimum(bottom[rest], bottom[place]) - np.maximum(top[rest], top[place])
-            shared = np.maximum(wide, 0) * np.maximum(high, 0)
-            covered = shared > iou_threshold * (areas[rest] + areas[place] - shared)
-            alive[rest] &= ~(covered & (labels[rest] == labels[place]))
     return kept

@@ -54,6 +54,6 @@ def _notes(report: Report, parent: Parent) -> tuple[str, ...]:
 
 
 def _reason(bound: Sequence[Trial], parent: Parent) -> str:
-    if not parent.is_quantized:
-        return f"its model ({parent.runtime}) is not quantised"
+    if parent.fault is not None:
+        return parent.fault
     return next((trial.failure for trial in bound if trial.failure), "the passes that made it have nothing to do here")

@@ -14,7 +14,7 @@ from edgeward.records.candidate import Recipe, Step
 
 SAMPLES = [{"x": np.random.default_rng(i).normal(size=(3, 8, 8)).astype(np.float32)} for i in range(16)]
 STATIC = Step(use="quantize-static", options={"method": "minmax", "activations": "uint8", "per_channel": True})
-FORMATS = {"onnxruntime": "onnx", "litert": "tflite"}
+FORMATS = {"onnxruntime": "onnx", "litert": "litert"}
 
 
 def context(parent=None):
@@ -101,7 +101,7 @@ def test_another_network_is_named_by_its_first_other_operator(runtime):
 
 def test_of_a_float_parent_nothing_is_kept():
     parent = deployed(dense_net(), "onnxruntime", dense_net().SerializeToString())
-    assert not parent.is_quantized
+    assert "is not quantised" in parent.fault
     assert recipes_for(parent, ()) == ()
 
 
@@ -112,5 +112,5 @@ def test_a_parent_whose_bundle_says_nothing_is_tried_in_every_known_way_for_its_
 
 
 def test_a_parent_that_cannot_be_read_has_nothing_to_keep():
-    assert not deployed(conv_net(), "onnxruntime", b"no model").is_quantized
-    assert not deployed(conv_net(), "litert", b"no model").is_quantized
+    assert "no ONNX model" in deployed(conv_net(), "onnxruntime", b"no model").fault
+    assert "no LiteRT model" in deployed(conv_net(), "litert", b"no model").fault

@@ -45,18 +45,20 @@ class Parent(NamedTuple):
         return read_stored(self.model_bytes, self.format)
 
     @property
-    def is_quantized(self) -> bool:
-        """Whether it holds weights in eight bits: else there is nothing of it to keep."""
+    def fault(self) -> str | None:
+        """Why nothing of it can be kept, whatever the next model is; None where it holds weights in eight bits."""
         try:
             constants = self.stored().constants
-        except EdgewardError:
-            return False
-        return any(one.scale is not None and one.values.dtype.itemsize == 1 for one in constants)
+        except EdgewardError as error:
+            return error.message
+        if any(one.scale is not None and one.values.dtype.itemsize == 1 for one in constants):
+            return None
+        return f"its model ({self.runtime}) is not quantised"
 
 
 def read_stored(data: bytes, model_format: str) -> Stored:
     """A model file of that format, decoded."""
-    if model_format == "tflite":
+    if model_format == "litert":
         from edgeward.optimize.parent.litert_file import LiteRtStored
 
         return LiteRtStored(data)
@@ -69,7 +71,7 @@ def read_stored(data: bytes, model_format: str) -> Stored:
 
 def recipes_for(parent: Parent, known: Sequence[Recipe]) -> tuple[Recipe, ...]:
     """Recipes that keep what they can of the parent: made as it was, else in every known way for its runtime."""
-    if not parent.is_quantized:
+    if parent.fault is not None:
         return ()
     made = [parent.recipe] if parent.recipe is not None and _quantizes(parent.recipe) else []
     ways = made or [one for one in known if one.runtime == parent.runtime and _quantizes(one)]

@@ -9,7 +9,7 @@ from edgeward.records.candidate import Recipe
 CPU = ("x86_64", ("avx2", "avx512_vnni"))
 KNOWN = {recipe.name: recipe for recipe in recipes(*CPU)}
 GIVEN = Tried(Recipe(name=AS_GIVEN, steps=()), "kept", 1.0, 0.0)
-ALL = ("split", "percentile", "equalized", "rounded", "corrected", "refit")
+ALL = ("percentile", "equalized", "rounded", "corrected", "refit")
 
 
 def tried(name: str, alone_ms: float, drop: float = 0.0, *remedies: str) -> Tried:
@@ -39,22 +39,20 @@ def test_a_noticeable_loss_asks_for_other_value_ranges():
 def test_a_missed_gate_is_treated_in_stages_on_the_fastest():
     missed = (tried("litert-int8-minmax", 0.5, 0.2), tried("int8-minmax", 0.7, 0.2))
     first = names(*missed)
-    assert first == {"litert-int8-minmax-split"}
-    second = names(*missed, seen=tuple(first))
-    assert second == {"litert-int8-percentile", "litert-int8-entropy", "litert-int8-mse"}
+    assert first == {"litert-int8-percentile", "litert-int8-entropy", "litert-int8-mse"}
     better = (*missed, tried("litert-int8-minmax", 0.5, 0.1, "mse"))
-    third = names(*better, seen=(*first, *second, "litert-int8-mse-split"))
-    assert third == {"litert-int8-mse-equalized", "litert-int8-mse-rounded", "litert-int8-mse-corrected"}
+    second = names(*better, seen=tuple(first))
+    assert second == {"litert-int8-mse-equalized", "litert-int8-mse-rounded", "litert-int8-mse-corrected"}
 
 
 def test_what_was_enough_in_one_runtime_is_tried_in_the_others():
     found = names(
         tried("litert-int8-minmax", 0.5, 0.2),
-        tried("litert-int8-minmax", 0.5, 0.0, "split"),
+        tried("litert-int8-minmax", 0.5, 0.0, "corrected"),
         tried("openvino-int8-minmax", 0.45, 0.2),
         tried("int8-minmax", 0.9, 0.2),
     )
-    assert "openvino-int8-minmax-split" in found
+    assert "openvino-int8-minmax-corrected" in found
     assert not {name for name in found if name.startswith("int8")}
 
 

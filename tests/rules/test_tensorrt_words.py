@@ -1,4 +1,7 @@
-"""What TensorRT says becomes one sentence with the next move. The messages have the form of TensorRT's own; no device was here to make them."""
+"""What TensorRT says becomes one sentence with the next move.
+
+The messages have the form of TensorRT's own; no device was here to make them.
+"""
 
 import pytest
 

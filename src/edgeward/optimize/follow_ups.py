@@ -21,7 +21,7 @@ _NOTICEABLE = 0.25
 Remedies = frozenset[str]
 
 _METHODS = ("percentile", "entropy", "mse")
-_STAGES = (("split",), _METHODS, ("equalized", "rounded", "corrected"), ("refit",))
+_STAGES = (_METHODS, ("equalized", "rounded", "corrected"), ("refit",))
 """Cheap and likely first; what helped in one stage is kept in the next."""
 _SMALLER = (QUANTISER, "quantize-weights", "half")
 _NONE: Remedies = frozenset()
@@ -109,8 +109,7 @@ def with_remedies(recipe: Recipe, remedies: Remedies) -> Recipe:
         if step.use == QUANTISER:
             step = replace(step, options={**step.options, "method": _method(remedies)})
             grid = {name: step.options[name] for name in ("per_channel", "reduce_range")}
-            before = [Step(use=REMEDIES["split"])] if "split" in remedies else []
-            before += [Step(use=REMEDIES["rounded"], options=grid)] if "rounded" in remedies else []
+            before = [Step(use=REMEDIES["rounded"], options=grid)] if "rounded" in remedies else []
             after = [Step(use=REMEDIES["corrected"])] if "corrected" in remedies else []
             steps += [*before, step, *after]
         else:

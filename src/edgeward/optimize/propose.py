@@ -15,8 +15,10 @@ HEAD = (Step(use="simplify"), Step(use="fold-preprocess"), Step(use="fold-leadin
 _FLOAT_HEAD = (*HEAD[:-1], Step(use="fold-leading", options={"rounded": False}))
 """Where no activation is rounded."""
 QUANTISER = "quantize-static"
+SPLITTER = "split-heads"
+"""Stands before each quantiser, and changes nothing where there are no such heads."""
 REMEDIES = {
-    "split": "split-heads", "equalized": "equalize", "rounded": "round-learned", "corrected": "correct-bias",
+    "equalized": "equalize", "rounded": "round-learned", "corrected": "correct-bias",
     "refit": "refit-bias",
 }  # fmt: skip
 """Passes that change what a model answers, and hardly what it costs, by what they add to a recipe's name."""
@@ -124,7 +126,7 @@ def _float16() -> Recipe:
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
     head = (*(_FLOAT_HEAD if quantize is None else HEAD), *((Step(use="block-first-conv"),) if blocked else ()))
-    middle = () if quantize is None else (Step(use=QUANTISER, options=quantize),)
+    middle = () if quantize is None else (Step(use=SPLITTER), Step(use=QUANTISER, options=quantize))
     return Recipe(name=name, steps=(*head, *middle, Step(use="strip")), runtime=runtime)
 
 

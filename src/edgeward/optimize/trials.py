@@ -24,7 +24,7 @@ from edgeward.measure.quality import Metric, drop
 from edgeward.optimize import exporters, passes
 from edgeward.optimize.inspect import precision_of
 from edgeward.optimize.prepare import Order, Task
-from edgeward.optimize.propose import AS_GIVEN
+from edgeward.optimize.propose import AS_GIVEN, SPLITTER
 from edgeward.records.candidate import Recipe, Step, Trial
 from edgeward.records.model import Preprocess
 
@@ -114,7 +114,12 @@ class Chains:
         return None if place is None else self.passed(steps[:place]).model
 
     def _step(self, before: passes.Passed, step: Step, unquantised: onnx.ModelProto | None) -> passes.Passed:
-        after = passes.load(step.use).apply(before.model, step, self._context(before, unquantised))
+        try:
+            after = passes.load(step.use).apply(before.model, step, self._context(before, unquantised))
+        except passes.DoesNotApply:
+            if step.use != SPLITTER:
+                raise
+            return before
         return after._replace(notes=(*before.notes, *(f"{step.use}: {note}" for note in after.notes)))
 
 

@@ -99,3 +99,13 @@ def test_what_only_some_people_install_is_tried_where_it_works():
     assert not any(is_another(recipe.runtime) for recipe in recipes(*CPU))
     found = {recipe.name for recipe in recipes(*CPU, others=["executorch", "tensorrt"])} - {*KNOWN}
     assert found == {"executorch-float32", "executorch-int8-minmax", "tensorrt-float32", "tensorrt-int8-minmax"}
+
+
+def test_float_layers_of_int8_that_misses_are_tried_in_bfloat16():
+    modern = {recipe.name: recipe for recipe in recipes("x86_64", ("avx512_vnni", "avx512_bf16"))}
+    assert "openvino-bf16-int8-minmax" not in modern
+    known = [GIVEN, Tried(modern["openvino-bf16"], "kept", 0.9, 0.0)]
+    kept, missed = (Tried(modern["openvino-int8-minmax"], told, 0.5, 0.2) for told in ("kept", "missed"))
+    assert "openvino-bf16-int8-minmax" not in {recipe.name for recipe in follow_ups([*known, kept], 0.01, ())}
+    [twin] = [r for r in follow_ups([*known, missed], 0.01, ()) if r.name == "openvino-bf16-int8-minmax"]
+    assert twin.runtime == "openvino-bf16"

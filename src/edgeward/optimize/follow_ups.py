@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from edgeward.optimize.propose import AS_GIVEN, HEAD, QUANTISER, REMEDIES, Tried
+from edgeward.optimize.propose import AS_GIVEN, BFLOAT16, HEAD, QUANTISER, REMEDIES, Tried
 from edgeward.records.candidate import Recipe, Step
 
 _NEAR = 1.1
@@ -35,7 +35,7 @@ def follow_ups(tried: Sequence[Tried], max_drop: float, seen: Collection[str]) -
     that keep the gate "-refit", the last bias fitted to labels, and "-half", float weights stored in half the bytes.
     """
     fast = _decisive(tried)
-    wanted = [*_treatments(fast, seen), *_refinements(fast, max_drop)]
+    wanted = [*_treatments(fast, seen), *_with_float_in_bfloat16(fast, tried), *_refinements(fast, max_drop)]
     return tuple({recipe.name: recipe for recipe in wanted if recipe.name not in seen}.values())
 
 
@@ -47,6 +47,17 @@ def _decisive(tried: Sequence[Tried]) -> list[Tried]:
         if one.alone_ms <= slowest_ms and one.outcome != "failed" and one.recipe.name != AS_GIVEN
         and not _is_mixed(one.recipe)
     ]  # fmt: skip
+
+
+def _with_float_in_bfloat16(fast: Sequence[Tried], tried: Sequence[Tried]) -> Iterator[Recipe]:
+    """int8 that misses the gate will have layers left in float: those may be faster in bfloat16."""
+    if any(one.recipe.name == BFLOAT16 for one in tried):
+        for one in fast:
+            recipe = one.recipe
+            if recipe.runtime == "openvino" and _is_quantised(recipe) and one.outcome == "missed":
+                name = recipe.name.replace("openvino", BFLOAT16, 1)
+                if not remedies_of(recipe):
+                    yield replace(recipe, name=name, runtime=BFLOAT16)
 
 
 def _refinements(fast: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:

@@ -22,6 +22,8 @@ REMEDIES = {
     "refit": "refit-bias",
 }  # fmt: skip
 """Passes that change what a model answers, and hardly what it costs, by what they add to a recipe's name."""
+BFLOAT16 = "openvino-bf16"
+"""The runtime whose float layers are computed in bfloat16."""
 _BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _FLOAT16 = {"asimdhp", "fphp"}
@@ -95,10 +97,11 @@ def _in_litert(cpu_features: Collection[str]) -> Iterator[Recipe]:
 
 def _in_openvino(cpu_features: Collection[str], *, reduced: bool) -> Iterator[Recipe]:
     """In bfloat16 too where the CPU multiplies it."""
-    for runtime in ("openvino", "openvino-bf16") if _BFLOAT16 & set(cpu_features) else ("openvino",):
-        yield _recipe(f"{runtime}-float32" if runtime == "openvino" else runtime, None, runtime=runtime)
-        options = _int8("uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
-        yield _recipe(f"{runtime}-int8-minmax", options, runtime=runtime)
+    yield _recipe("openvino-float32", None, runtime="openvino")
+    options = _int8("uint8", per_channel=True, reduced=reduced) | {"entry": "cast", "float_tail": True}
+    yield _recipe("openvino-int8-minmax", options, runtime="openvino")
+    if _BFLOAT16 & set(cpu_features):
+        yield _recipe(BFLOAT16, None, runtime=BFLOAT16)
 
 
 def _in_another(runtime: str, arch: str) -> Iterator[Recipe]:

@@ -1,5 +1,6 @@
 """Runs a program with a limit, to its end or message by message, and keeps the end of what it said."""
 
+import atexit
 import os
 import select
 import signal
@@ -71,6 +72,12 @@ class Partner:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def end(self) -> None:
         """Ends the program."""
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -102,6 +109,37 @@ class Partner:
         self._complaint.seek(0)
         complaint = self._complaint.read().decode(errors="replace").strip().splitlines()
         raise Failed(f"it died ({_ending(code)}) {complaint[-1] if complaint else ''}".strip())
+
+
+class Standby:
+    """Partners of one kind, started ahead of need: what has to begin afresh need not wait for its start.
+
+    Those that were never taken end with this process.
+    """
+
+    def __init__(self, command: Sequence[str], most: int) -> None:
+        self._command, self._most = command, most
+        self._ready: list[Partner] = []
+        atexit.register(self.end)
+
+    def take(self) -> Partner:
+        """One that nothing was asked yet."""
+        while self._ready:
+            partner = self._ready.pop()
+            if partner.is_alive():
+                return partner
+            partner.end()
+        return Partner(self._command)
+
+    def prepare(self) -> None:
+        """Starts one more, unless enough are ready: for a moment when nothing is measured."""
+        if len(self._ready) < self._most:
+            self._ready.append(Partner(self._command))
+
+    def end(self) -> None:
+        """Ends those that are ready."""
+        while self._ready:
+            self._ready.pop().end()
 
 
 def send(pipe: IO[bytes], message: bytes) -> None:

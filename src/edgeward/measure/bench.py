@@ -1,5 +1,6 @@
 """Times models in processes of their own: one alone (load, first, memory), or several interleaved."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeward.kit import errors
 from edgeward.kit.errors import Failed
-from edgeward.kit.process import Partner
+from edgeward.kit.process import Partner, Standby
 from edgeward.measure.jobs import (
     Contender,
     ErrorTold,
@@ -35,7 +36,9 @@ _Result = TypeVar("_Result", SoloResult, Ready, Timed, Opened, Tensors)
 _RACE_GENERATIONS = 3
 _LOAD_LIMIT_S = 120
 _TURN_LIMIT_S = 120
-WORKER = (sys.executable, "-m", "edgeward.measure.worker")
+WORKERS = Standby((sys.executable, "-m", "edgeward.measure.worker"), most=2 if len(os.sched_getaffinity(0)) > 1 else 0)
+"""A candidate is loaded in one process and timed in another. Where there is one CPU, none is started ahead: it would
+take time from what is measured."""
 _TIE_MARGIN = 0.02
 """The same model against itself differs by up to this, by where it lies in memory: no difference to speak of."""
 
@@ -54,8 +57,10 @@ def save_feeds(path: Path, samples: Sequence[Mapping[str, NDArray[Any]]]) -> Pat
 
 def measure_alone(contender: Contender, *, seconds: float = 0.2, limit_s: float = 120) -> SoloResult:
     """Load, first and steady inference and peak memory in a fresh process. Raises Failed when it crashes."""
-    with Partner(WORKER) as partner:
-        return answer_of(partner.ask(encode(Solo(contender, seconds)), limit_s=limit_s), SoloResult)
+    with WORKERS.take() as partner:
+        found = answer_of(partner.ask(encode(Solo(contender, seconds)), limit_s=limit_s), SoloResult)
+    WORKERS.prepare()
+    return found
 
 
 def race(
@@ -100,7 +105,7 @@ def _stables(stack: ExitStack, contenders: Sequence[Contender]) -> list[tuple[Pa
     calls: dict[int, tuple[Partner, int]] = {}
     partners = []
     for numbers in groups.values():
-        partner = stack.enter_context(Partner(WORKER))
+        partner = stack.enter_context(WORKERS.take())
         partner.tell(encode(Stable(tuple(contenders[number] for number in numbers))))
         partners.append(partner)
         calls |= {number: (partner, place) for place, number in enumerate(numbers)}

@@ -122,12 +122,15 @@ def _feeds(contender: Contender) -> list[Feeds]:
 
 
 def main() -> None:
-    """One job in, its answers out; a fault of ours comes back as a sentence."""
-    _limit_memory()
+    """One job in, its answers out; a fault of ours comes back as a sentence. Nothing in, where it is not needed."""
     with own_output() as output:
         messages = iter(lambda: receive(sys.stdin.buffer), None)
+        first = next(messages, None)
+        if first is None:
+            return
+        _limit_memory()
         try:
-            for answer in _answers(decode(next(messages), Job), messages):
+            for answer in _answers(decode(first, Job), messages):
                 send(output, encode(answer))
         except EdgewardError as error:
             send(output, encode(_told(error)))

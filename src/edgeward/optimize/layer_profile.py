@@ -156,7 +156,9 @@ def _are_alike(node: onnx.NodeProto, known: onnx.NodeProto) -> bool:
 def _heavies(model: onnx.ModelProto, places: Sequence[int]) -> list[_Heavy]:
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     shapes |= {
-        node.output[0]: shapes.get(node.input[0], ()) for node in model.graph.node if node.op_type == "DequantizeLinear"
+        node.output[0]: shapes.get(node.input[0], ())
+        for node in model.graph.node
+        if node.op_type in ("DequantizeLinear", "Cast")  # weights in fewer bytes than they are computed in
     }
     nodes = (model.graph.node[place] for place in places)
     return [

@@ -54,6 +54,13 @@ def test_a_model_without_names_gets_those_of_the_float_graph_back(runtime: str) 
     assert "int8" in told["conv"].placement
 
 
+def test_weights_in_half_the_bytes_leave_the_names() -> None:
+    stripped = passed(conv_net(), "simplify", "half", "strip")
+    feeds = {stripped.graph.input[0].name: FEEDS["x"]}
+    found = profiled_layers(stripped.SerializeToString(), "onnxruntime", feeds, threads=1, graph=graph())
+    assert {"conv", "gemm"} <= {layer.name for layer in found}
+
+
 def test_a_litert_file_is_told_operator_by_operator() -> None:
     try:
         runtimes.load("litert")

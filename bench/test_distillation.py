@@ -30,6 +30,7 @@ def top1(model: Path) -> float:
     return float(found["value"])  # type: ignore[arg-type]
 
 
+@pytest.mark.timeout(7200)
 @pytest.mark.skipif(not MODEL.exists(), reason=f"{MODEL} is not here; EDGEWARD_BENCH_DATA names its folder")
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="pip install 'edgeward[train]'")
 def test_students_of_resnet8(tmp_path):

@@ -155,11 +155,15 @@ def _row(model: Model, given: Scored, metric: Metric, seed: int) -> Row:
 
 
 def _with_times(row: Row, taken: NDArray[np.float64], ours: NDArray[np.float64], seed: int) -> Row:
+    if np.isnan(taken).any():
+        return msgspec.structs.replace(row, failure="its process died while it was timed")
     ratio, interval = median_ratio_interval(taken, ours, seed=seed)
     return msgspec.structs.replace(row, p50_us=float(np.median(taken)) * 1000, ratio=ratio, ratio_ci=interval)
 
 
 def _with_frames(row: Row, taken: NDArray[np.float64], ours: NDArray[np.float64], seed: int) -> Row:
+    if np.isnan(taken).any():
+        return row
     ratio, interval = median_ratio_interval(taken, ours, seed=seed)
     return msgspec.structs.replace(row, frame_us=float(np.median(taken)) * 1000, frame_ratio=ratio, frame_ci=interval)
 

@@ -7,7 +7,7 @@ more turns than others has warmer caches.
 import gc
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter, perf_counter_ns
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from edgeward.infer import read_npz
 from edgeward.infer.geometry import placement_of
 from edgeward.infer.postprocess import detections_of
+from edgeward.kit.errors import Failed
 from edgeward.kit.process import Partner, receive, send
 from edgeward.records.model import Detect, Postprocess, Preprocess, TensorSpec
 
@@ -65,7 +66,8 @@ class Job(Struct, frozen=True):
 def race(job: Job) -> list[NDArray[np.float64]]:
     """Milliseconds of each runner, rounds × runs: in each round everyone has a turn, in a new random order.
 
-    In a few generations of processes: where a model comes to lie in memory is drawn anew in each.
+    In a few generations of processes: where a model comes to lie in memory is drawn anew in each. All NaN for a
+    runner whose process died.
     """
     parts = []
     for generation in range(_GENERATIONS):
@@ -79,23 +81,42 @@ def race(job: Job) -> list[NDArray[np.float64]]:
                 rounds.append(_one_round(seats, len(rounds), generator))
         parts.append(np.stack(rounds, axis=1))
     whole = np.concatenate(parts, axis=1)
+    whole[np.isnan(whole).any(axis=(1, 2))] = np.nan
     return [whole[index] for index in range(len(job.runners))]
 
 
-def _seats(stack: ExitStack, job: Job) -> list[Partner]:
-    """For each runner its process."""
-    seats = []
+Seat = Partner | None
+"""A runner's process; None once it died."""
+
+
+def _seats(stack: ExitStack, job: Job) -> list[Seat]:
+    seats: list[Seat] = []
     for runner in job.runners:
         partner = stack.enter_context(Partner([sys.executable, "-m", "bench.optimize_vs_peers.race"]))
-        partner.ask(msgspec.json.encode(msgspec.structs.replace(job, runners=[runner])), limit_s=_LIMIT_S)
         seats.append(partner)
+        if _said(seats, len(seats) - 1, msgspec.json.encode(msgspec.structs.replace(job, runners=[runner]))) is None:
+            print(f"{runner.runtime}: {runner.file} does not run", file=sys.stderr)
     return seats
 
 
-def _one_round(seats: Sequence[Partner], index: int, generator: np.random.Generator) -> NDArray[np.float64]:
-    taken = np.empty((len(seats), _RUNS))
+def _said(seats: list[Seat], number: int, message: bytes) -> bytes | None:
+    """What a runner answers; None, and its seat is empty from then on, where it died."""
+    partner = seats[number]
+    if partner is None:
+        return None
+    try:
+        return partner.ask(message, limit_s=_LIMIT_S)
+    except Failed:
+        seats[number] = None
+        return None
+
+
+def _one_round(seats: list[Seat], index: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    taken = np.full((len(seats), _RUNS), np.nan)
     for number in generator.permutation(len(seats)):
-        taken[number] = msgspec.json.decode(seats[number].ask(b"%d" % index, limit_s=_LIMIT_S))
+        answer = _said(seats, number, b"%d" % index)
+        if answer is not None:
+            taken[number] = msgspec.json.decode(answer)
     return taken / 1e6
 
 

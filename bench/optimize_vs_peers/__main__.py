@@ -7,6 +7,7 @@ runs anew. Writes results.json and results.md there and prints the tables.
 import argparse
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -91,12 +92,19 @@ def _case(case: Case, peers: list[Peer], asked: argparse.Namespace) -> CaseResul
 def _effort(peer: Peer, case: Case, place: Path, prepared: Path, asked: argparse.Namespace) -> Effort:
     kept = place / f"{peer.script}.json"
     if kept.exists():
-        return msgspec.json.decode(kept.read_bytes(), type=Effort)
+        return _moved(msgspec.json.decode(kept.read_bytes(), type=Effort), lambda file: str(place / file))
     _say(f"{case.name}: {peer.script}")
     shutil.rmtree(place / peer.script, ignore_errors=True)
     effort = run_peer(peer, prepared, place / peer.script, asked.environments)
-    kept.write_bytes(msgspec.json.encode(effort))
+    told = _moved(effort, lambda file: str(Path(file).resolve().relative_to(place.resolve())))
+    kept.write_bytes(msgspec.json.encode(told))
     return effort
+
+
+def _moved(effort: Effort, at: Callable[[str], str]) -> Effort:
+    """The same with its files elsewhere: what is kept names them by their place in the case's folder."""
+    entries = [msgspec.structs.replace(entry, file=at(entry.file)) if entry.file else entry for entry in effort.entries]
+    return msgspec.structs.replace(effort, entries=entries)
 
 
 def _scored(opened: Opened, prepared: Path, place: Path, entries: list[Entry]) -> tuple[list[Model], list[Entry]]:

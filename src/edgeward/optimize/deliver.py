@@ -48,7 +48,7 @@ def write(
     (folder / file_of(chosen.trial)).write_bytes(chosen.model_bytes)
     (folder / "bundle").mkdir()
     file = str(folder / file_of(chosen.trial))
-    with place.open(file, chosen.trial.runtime, report.setting.thread_count) as session:
+    with place.open(file, chosen.trial.runtime, chosen.contender.threads) as session:
         parts = _parts(order, task, chosen, report, measurement, session)
     bundle.assemble(folder / "bundle", parts)
     write_report(folder, report)
@@ -93,7 +93,7 @@ def _parts(
         self_test_inputs=inputs, self_test_expected=bundle.expected_outputs(predictor, inputs),
         precision=chosen.trial.precision, targets=(report.target,), preprocess=chosen.preprocess,
         folded=task.preprocess[len(chosen.preprocess) :], postprocess=_postprocess(report, task, chosen.outputs),
-        labels=tuple(labels), thread_count=report.setting.thread_count,
+        labels=tuple(labels), thread_count=chosen.contender.threads,
         sample_rate_hz=task.evaluation.sample_rate_hz,
         tolerance=_TOLERANCES.get(chosen.trial.precision, _LOOSE_TOLERANCE),
         measurement=measurement, report=codec.to_pretty_json(report),

@@ -47,7 +47,7 @@ class Memory:
             [
                 codec.digest_of(task.model_bytes).encode(), _digest(task.evaluation), _digest(task.calibration),
                 codec.to_json(task.preprocess), codec.to_json(task.postprocess), judge.metric.name.encode(),
-                b"%d %d" % (judge.seed, rig.threads),
+                f"{judge.seed} {rig.threads}".encode(),
                 rig.place.key.encode(), _own_code(),
             ]
         )  # fmt: skip
@@ -69,7 +69,7 @@ class Memory:
             os.utime(place)
         except (OSError, ValueError, EdgewardError):
             return None
-        contender = Contender(str(file), recipe.runtime, self._rig.threads, str(feeds))
+        contender = Contender(str(file), recipe.runtime, kept.trial.thread_count or 1, str(feeds))
         return Candidate(kept.trial, data, kept.preprocess, contender, outputs, kept.alone_ms)
 
     def keep(self, recipe: Recipe, candidate: Candidate) -> None:

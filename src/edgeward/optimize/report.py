@@ -310,9 +310,9 @@ def _plain(value: Any) -> str:
 def _how(report: Report) -> str:
     setting, timed = report.setting, report.baseline.latency_ms
     runs = f"{timed.runs} of each candidate, after " if timed else ""
-    threads = f"{setting.thread_count} thread{'' if setting.thread_count == 1 else 's'}"
     facts = (
-        ("Machine", f"{setting.device_id}: {setting.cpu or 'CPU unknown'}, {threads}"),
+        ("Machine", f"{setting.device_id}: {setting.cpu or 'CPU unknown'}"),
+        ("Threads", words.threads(report)),
         ("Software", f"{setting.runtime_version}, Linux {setting.kernel}"),
         ("Conditions", setting.conditions or f"governor {setting.cpu_governor}"),
         ("Runs", f"{runs}{setting.warmup_runs} for warming up, one inference at a time"),
@@ -337,10 +337,9 @@ def _how(report: Report) -> str:
 
 def _commands(report: Report) -> str:
     """What to type: the search itself, and in its output folder the check of each of its figures."""
-    threads = f" --threads {report.setting.thread_count}"
     told = [(report.command, "the whole search; it goes on from the trials that it kept")]
     if report.chosen is not None:
-        told.append((f"edgeward bench bundle{threads}", "in the output folder: latency and memory of the chosen model"))
+        told.append(("edgeward bench bundle", "in the output folder: latency and memory of the chosen model"))
         told.append(("edgeward verify bundle", "that the files are those that were measured"))
     return "".join(f'<pre><code>{escape(command)}</code></pre><p class="soft">{why}</p>' for command, why in told)
 

@@ -9,13 +9,11 @@ from msgspec.structs import asdict, replace
 from numpy.typing import NDArray
 
 from edgeward import __version__
-from edgeward.infer import Predictor
 from edgeward.kit import codec, files
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import GateMissed, Unsupported
 from edgeward.measure import bench
 from edgeward.measure.conditions import Conditions, throttled
-from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import violations_of
 from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Here, Place
@@ -23,7 +21,7 @@ from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, explain, timing, trials
 from edgeward.optimize.choose import Choice, choose, fastest, pareto
 from edgeward.optimize.forecast import Outlook, lines, look_ahead, saved_ms
-from edgeward.optimize.prepare import BASELINE_RUNTIME, Order, Task, prepare
+from edgeward.optimize.prepare import Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN
 from edgeward.optimize.search import Progress, Search
 from edgeward.optimize.trials import Candidate, Judge, Rig
@@ -52,7 +50,7 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
     with files.new_folder(order.output, overwrite=order.overwrite) as folder:
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=folder) as trials_folder:
             work = Path(trials_folder)
-            rig = Rig(place, order.threads or _measured_threads(task, place, work, order.seed), work)
+            rig = Rig(place, _threads(order, place), work)
             outlook = _outlook(order, task, rig, progress)
             saved_time = partial(saved_ms, outlook.told)
             search = Search(order, task, rig, clock, start_s, progress, saved_time)
@@ -90,25 +88,17 @@ def _outlook(order: Order, task: Task, rig: Rig, progress: Progress) -> Outlook:
     """What int8 is forecast to gain, told before the long work."""
     progress.stage("timing the layers in float and int8", 0.03)
     in_time = order.time_limit_s is None or order.time_limit_s >= _FORECAST_LIMIT_S
-    outlook = look_ahead(task.model, rig.place, threads=rig.threads, in_time=in_time)
+    outlook = look_ahead(task.model, rig.place, threads=rig.threads[0], in_time=in_time)
     for line in lines(outlook.told):
         progress.say(line)
     return outlook
 
 
-def _measured_threads(task: Task, place: Place, folder: Path, seed: int) -> int:
-    """One thread, unless all of the place's are faster beyond the noise."""
-    count = place.facts.cpu_count
-    if count == 1 or place.timing == "meaningless":
-        return 1
-    file = folder / "threads.onnx"
-    file.write_bytes(task.model_bytes)
-    with place.open(str(file), BASELINE_RUNTIME, 1) as session:
-        predictor = Predictor(session, preprocess=task.preprocess)
-        feeds = str(bench.save_feeds(folder / "threads.npz", [predictor.tensors(task.evaluation[0])]))
-    contenders = [Contender(str(file), BASELINE_RUNTIME, threads, feeds) for threads in (1, count)]
-    one, all_threads = place.race(contenders, seconds=1.0, seed=seed)
-    return count if bench.compare(one, all_threads, seed=seed).ratio_ci[0] > 1.05 else 1
+def _threads(order: Order, place: Place) -> tuple[int, ...]:
+    """What the user asked for; else one thread, and all of the place's."""
+    if order.threads is not None:
+        return (order.threads,)
+    return (1,) if place.facts.cpu_count == 1 or place.timing == "meaningless" else (1, place.facts.cpu_count)
 
 
 def _race(order: Order, rig: Rig, candidates: list[Candidate], spent_s: float) -> list[NDArray[np.float64]]:
@@ -195,7 +185,8 @@ def _measurement(
     trial = winner.trial
     load_ms, first_ms = trial.load_ms or 0.0, trial.first_ms or 0.0
     return Measurement(
-        model=codec.digest_of(winner.model_bytes), target=report.target, setting=report.setting,
+        model=codec.digest_of(winner.model_bytes), target=report.target,
+        setting=replace(report.setting, thread_count=winner.contender.threads),
         taken_at=report.taken_at.replace(microsecond=0), latency=distribution_of(times),
         cold_start_ms=load_ms + first_ms, throughput_per_s=1000 / float(times.mean()),
         peak_memory_bytes=trial.peak_memory_bytes or 0, energy_mj=None, quality=dict(trial.quality),

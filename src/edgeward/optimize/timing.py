@@ -46,7 +46,7 @@ def notes(timing: Timing, facts: Facts, here: Facts, budget: Budget, *, threads:
         f"forecasts: latency, speed, load time and memory were measured on {here.hostname} ({here.cpu}), not on "
         f"{facts.name}; {_what_holds(facts, here)}",
         *((f"the limits on {' and '.join(limited)} were held against these forecasts",) if limited else ()),
-        *(("the number of threads is what was best on this machine; --threads N says another",) * (threads is None)),
+        *(("the numbers of threads are what was best on this machine; --threads N says another",) * (threads is None)),
     )
 
 

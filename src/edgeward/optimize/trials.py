@@ -18,7 +18,7 @@ from edgeward.kit.errors import EdgewardError, Failed
 from edgeward.measure import bench
 from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.evaluate import answers, chosen_metric
-from edgeward.measure.jobs import Contender
+from edgeward.measure.jobs import Contender, SoloResult
 from edgeward.measure.place import Place, PlaceLost
 from edgeward.measure.quality import Metric, drop
 from edgeward.optimize import exporters, passes
@@ -31,6 +31,7 @@ from edgeward.records.model import Preprocess
 _FEED_SAMPLES = 8
 _FEW_SHARE = 10
 _LEAST_FEW = 200
+_THREADS_GAIN = 1.1
 _QUANTISER_COPIES = 4
 """ONNX Runtime's quantiser keeps about so many copies of a model in the folder for temporary files."""
 
@@ -48,10 +49,11 @@ class Candidate(NamedTuple):
 
 
 class Rig(NamedTuple):
-    """The place where candidates run, on so many threads, and the folder here for their files."""
+    """The place where candidates run, the numbers of threads that each of them is tried on, and the folder here for
+    their files."""
 
     place: Place
-    threads: int
+    threads: tuple[int, ...]
     folder: Path
 
 
@@ -128,7 +130,7 @@ def as_given(task: Task, order: Order, rig: Rig) -> tuple[Candidate, Judge]:
     recipe = Recipe(name=AS_GIVEN, steps=())
     file = rig.folder / "given.onnx"
     file.write_bytes(task.model_bytes)
-    with rig.place.open(str(file), recipe.runtime, rig.threads) as session:
+    with rig.place.open(str(file), recipe.runtime, rig.threads[-1]) as session:
         predictor = Predictor(session, preprocess=task.preprocess, postprocess=task.postprocess)
         found = answers(predictor, task.evaluation, metric=order.metric)
     metric = chosen_metric(order.metric, found, str(order.data))
@@ -206,11 +208,10 @@ def _measured(
     exported = exporters.Exported(task.model_bytes) if is_given else written or exporter.export(passed.model)
     file = rig.folder / f"{recipe.name}{exporter.suffix}"
     file.write_bytes(exported.data)
-    with rig.place.open(str(file), recipe.runtime, rig.threads) as session:
+    with rig.place.open(str(file), recipe.runtime, rig.threads[-1]) as session:
         predictor = Predictor(session, preprocess=passed.preprocess, postprocess=task.postprocess)
         feeds = save_feeds(predictor, task.evaluation, rig.folder / f"{recipe.name}.npz")
-        contender = Contender(str(file), recipe.runtime, rig.threads, str(feeds))
-        cost = rig.place.measure_alone(contender)
+        contender, cost = _on_fitting_threads(rig, Contender(str(file), recipe.runtime, rig.threads[0], str(feeds)))
         if cost.steady_ms > slowest_ms:
             raise Hopeless(cost.steady_ms, slowest_ms)
         if not is_given:
@@ -226,7 +227,7 @@ def _measured(
         quality={judge.metric.name: judge.metric.score(outputs, judge.targets)},
         quality_drop=lost.value, quality_drop_ci=lost.interval,
         load_ms=cost.load_ms, first_ms=cost.first_ms, peak_memory_bytes=cost.peak_memory_bytes,
-        alone_ms=cost.steady_ms,
+        alone_ms=cost.steady_ms, thread_count=contender.threads,
         notes=(
             *passed.notes, *exported.notes, *_told_arithmetic(session.arithmetic),
             *(() if session.placement is None else (session.placement,)),
@@ -234,6 +235,18 @@ def _measured(
         ),
     )  # fmt: skip
     return Candidate(trial, exported.data, passed.preprocess, contender, outputs, cost.steady_ms)
+
+
+def _on_fitting_threads(rig: Rig, contender: Contender) -> tuple[Contender, SoloResult]:
+    """The contender on the number of threads that suits it, and what it costs alone. Waking threads takes longer than
+    a small model does: more of them only where they clearly gain."""
+    best, least = contender, rig.place.measure_alone(contender)
+    for threads in rig.threads[1:]:
+        other = replace(contender, threads=threads)
+        cost = rig.place.measure_alone(other)
+        if cost.steady_ms * _THREADS_GAIN < least.steady_ms:
+            best, least = other, cost
+    return best, least
 
 
 def _check_few(predictor: Predictor, data: LoadedSet, judge: Judge, alone_ms: float) -> None:

@@ -235,6 +235,19 @@ def _significant(value: float, digits: int) -> str:
     return f"{value:.{digits}g}".replace("-", "−")
 
 
+def threads(report: Report) -> str:
+    """On how many threads the model as given and the chosen one run."""
+    given, chosen = report.baseline.thread_count or report.setting.thread_count, report.chosen
+    told = [f"{_threads(given)} for the model as given"]
+    if chosen is not None and chosen.thread_count is not None:
+        told.append(f"{_threads(chosen.thread_count)} for {chosen.recipe}")
+    return ", ".join(told)
+
+
+def _threads(count: int) -> str:
+    return f"{count} thread{'' if count == 1 else 's'}"
+
+
 def milliseconds(value: float | None) -> str:
     """Three digits: "0.232 ms", "86 µs", "1 240 ms"."""
     if value is None:

@@ -140,6 +140,7 @@ class Trial(Record):
     violations: tuple[Violation, ...] = ()
     failure: str | None = None
     notes: tuple[str, ...] = ()
+    thread_count: Count | None = None
     alone_ms: Positive | None = None
     delta_bytes: Bytes | None = None
 

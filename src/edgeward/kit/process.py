@@ -1,6 +1,5 @@
 """Runs a program with a limit, to its end or message by message, and keeps the end of what it said."""
 
-import atexit
 import os
 import select
 import signal
@@ -112,15 +111,22 @@ class Partner:
 
 
 class Standby:
-    """Partners of one kind, started ahead of need: what has to begin afresh need not wait for its start.
-
-    Those that were never taken end with this process.
-    """
+    """Partners of one kind, within a `with` started ahead of need: what has to begin afresh need not wait for its
+    start. Those that were never taken end with it."""
 
     def __init__(self, command: Sequence[str], most: int) -> None:
         self._command, self._most = command, most
         self._ready: list[Partner] = []
-        atexit.register(self.end)
+        self._is_needed = False
+
+    def __enter__(self) -> Self:
+        self._is_needed = True
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._is_needed = False
+        while self._ready:
+            self._ready.pop().end()
 
     def take(self) -> Partner:
         """One that nothing was asked yet."""
@@ -133,13 +139,8 @@ class Standby:
 
     def prepare(self) -> None:
         """Starts one more, unless enough are ready: for a moment when nothing is measured."""
-        if len(self._ready) < self._most:
+        if self._is_needed and len(self._ready) < self._most:
             self._ready.append(Partner(self._command))
-
-    def end(self) -> None:
-        """Ends those that are ready."""
-        while self._ready:
-            self._ready.pop().end()
 
 
 def send(pipe: IO[bytes], message: bytes) -> None:

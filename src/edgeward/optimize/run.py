@@ -47,7 +47,7 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
     progress.stage("reading the model and the data", 0.01)
     task = prepare(order)
     before = place.conditions()
-    with files.new_folder(order.output, overwrite=order.overwrite) as folder:
+    with bench.WORKERS, files.new_folder(order.output, overwrite=order.overwrite) as folder:
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=folder) as trials_folder:
             work = Path(trials_folder)
             rig = Rig(place, _threads(order, place), work)

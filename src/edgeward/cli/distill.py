@@ -6,6 +6,7 @@ import click
 from msgspec import Struct
 
 from edgeward.cli import console
+from edgeward.cli.lesson import read_lesson
 from edgeward.cli.paths import PATH
 
 STUDENTS = ("mobilenet-v3", "mobilenet-v2", "shufflenet-v2", "ds-cnn")
@@ -59,56 +60,41 @@ def command(
     import tempfile
 
     from edgeward.kit import codec, files
-    from edgeward.kit.errors import Unsupported, WrongInput
+    from edgeward.kit.errors import WrongInput
     from edgeward.measure import bench
-    from edgeward.measure.dataset import open_dataset
-    from edgeward.measure.fit import fit_steps
     from edgeward.measure.jobs import Contender
     from edgeward.measure.limits import parse_budget
-    from edgeward.optimize.inspect import describe
-    from edgeward.optimize.readers import read_model
-    from edgeward.records.model import PreprocessFile, TensorSpec
 
     limits = parse_budget(budget)
     for part in filter(None, budget.split(",")):
         if not part.strip().startswith(("p50", "size")):
             raise WrongInput(f"--budget: {part.strip()!r} is no limit of a student; there are p50 and size")
     files.check_output_folder(output, overwrite=overwrite)
-    given = read_model(teacher)
-    facts = describe(given)
-    try:
-        from edgeward.optimize.training.distill import distill
-        from edgeward.optimize.training.prune import read_samples
-    except ModuleNotFoundError as error:
-        hint = "pip install 'edgeward[train]'"
-        raise Unsupported(f"distill needs the package {error.name!r}, which is not installed", hint=hint) from error
-    if len(facts.inputs) != 1:
-        raise Unsupported(f"{teacher}: it has {len(facts.inputs)} inputs; only teachers with one have students here")
-    inputs = tuple(TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:]) for spec in facts.inputs)
-    samples = open_dataset(data, inputs)
-    if preprocess is not None:
-        steps = codec.from_toml(preprocess, PreprocessFile).preprocess
-    else:
-        steps = fit_steps(inputs[0], samples.kind, samples[0])
+    lesson = read_lesson("distill", teacher, data, preprocess)
+    from edgeward.optimize.training.distill import distill
+    from edgeward.optimize.training.prune import read_samples
+
     with console.progress() as progress, files.new_folder(output, overwrite=overwrite) as folder:
         progress.stage("reading the samples", 0.005)
         with tempfile.TemporaryDirectory(prefix="edgeward-") as work:
-            learned = read_samples(given, samples, steps, Path(work), seed)
+            learned = read_samples(lesson.model, lesson.samples, lesson.steps, Path(work), seed)
             made = distill(
-                given, str(teacher), learned, student=student, budget=limits, max_macs=max_macs, epochs=epochs,
+                lesson.model, str(teacher), learned, student=student, budget=limits, max_macs=max_macs, epochs=epochs,
                 seed=seed, progress=progress,
             )  # fmt: skip
             progress.stage("the race with the teacher", 0.96)
             (folder / "model.onnx").write_bytes(made.model.SerializeToString())
             before = Path(work) / "teacher.onnx"
-            before.write_bytes(given.SerializeToString())
-            feeds = bench.save_feeds(Path(work) / "feeds.npz", [{inputs[0].name: row} for row in learned.inputs[:8]])
+            before.write_bytes(lesson.model.SerializeToString())
+            feeds = bench.save_feeds(Path(work) / "feeds.npz", [{lesson.input.name: row} for row in learned.inputs[:8]])
             racers = [Contender(str(file), "onnxruntime", 1, str(feeds)) for file in (before, folder / "model.onnx")]
             times = bench.race(racers, seconds=4, seed=seed)
             ratio = bench.compare(times[0], times[1], seed=seed)
         result = Result(
-            teacher=teacher.name, student=student, width=made.width, macs_before=facts.macs or 0, macs_after=made.macs,
-            size_bytes_before=len(given.SerializeToString()), size_bytes_after=len(made.model.SerializeToString()),
+            teacher=teacher.name, student=student, width=made.width,
+            macs_before=lesson.facts.macs or 0, macs_after=made.macs,
+            size_bytes_before=len(lesson.model.SerializeToString()),
+            size_bytes_after=len(made.model.SerializeToString()),
             teacher_score=round(made.teacher_score, 4), scores=tuple(round(score, 4) for score in made.scores),
             speedup_p50=round(ratio.ratio, 3),
             speedup_p50_ci=(round(ratio.ratio_ci[0], 3), round(ratio.ratio_ci[1], 3)), stopped=made.stopped, seed=seed,

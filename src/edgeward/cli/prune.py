@@ -6,6 +6,7 @@ import click
 from msgspec import Struct
 
 from edgeward.cli import console
+from edgeward.cli.lesson import read_lesson
 from edgeward.cli.paths import PATH
 
 
@@ -63,36 +64,21 @@ def command(
     import tempfile
 
     from edgeward.kit import codec, files
-    from edgeward.kit.errors import Unsupported
-    from edgeward.measure.dataset import open_dataset
-    from edgeward.measure.fit import fit_steps
     from edgeward.optimize.inspect import describe
-    from edgeward.optimize.readers import read_model
-    from edgeward.records.model import PreprocessFile, TensorSpec
 
     files.check_output_folder(output, overwrite=overwrite)
-    given = read_model(model)
-    facts = describe(given)
-    try:
-        from edgeward.optimize.training.prune import prune, read_samples
-    except ModuleNotFoundError as error:
-        hint = "pip install 'edgeward[train]'"
-        raise Unsupported(f"prune needs the package {error.name!r}, which is not installed", hint=hint) from error
-    inputs = tuple(TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:]) for spec in facts.inputs)
-    samples = open_dataset(data, inputs)
-    if preprocess is not None:
-        steps = codec.from_toml(preprocess, PreprocessFile).preprocess
-    else:
-        steps = fit_steps(inputs[0], samples.kind, samples[0])
+    lesson = read_lesson("prune", model, data, preprocess)
+    from edgeward.optimize.training.prune import prune, read_samples
+
     with console.progress() as progress, files.new_folder(output, overwrite=overwrite) as folder:
         progress.stage("reading the samples", 0.01)
         with tempfile.TemporaryDirectory(prefix="edgeward-") as work:
-            learned = read_samples(given, samples, steps, Path(work), seed)
-        pruned = prune(given, str(model), learned, keep=keep, epochs=epochs, seed=seed, progress=progress)
+            learned = read_samples(lesson.model, lesson.samples, lesson.steps, Path(work), seed)
+        pruned = prune(lesson.model, str(model), learned, keep=keep, epochs=epochs, seed=seed, progress=progress)
         (folder / "model.onnx").write_bytes(pruned.model.SerializeToString())
         result = Result(
             model=model.name, macs_before=pruned.macs[0], macs_after=pruned.macs[1],
-            parameters_before=facts.parameter_count, parameters_after=describe(pruned.model).parameter_count,
+            parameters_before=lesson.facts.parameter_count, parameters_after=describe(pruned.model).parameter_count,
             scores=tuple(round(score, 4) for score in pruned.scores), epochs=epochs, seed=seed,
         )  # fmt: skip
         (folder / "prune.json").write_bytes(codec.to_pretty_json(result))

@@ -6,6 +6,7 @@ import click
 from msgspec import Struct
 
 from edgeward.cli import console
+from edgeward.cli.lesson import read_lesson
 from edgeward.cli.paths import PATH
 
 _MEASURES = {
@@ -58,35 +59,17 @@ def command(
     import tempfile
 
     from edgeward.kit import codec, files
-    from edgeward.kit.errors import Unsupported
-    from edgeward.measure.dataset import open_dataset
-    from edgeward.measure.fit import fit_steps
-    from edgeward.optimize.inspect import describe
-    from edgeward.optimize.readers import read_model
-    from edgeward.records.model import PreprocessFile, TensorSpec
 
     files.check_output_folder(output, overwrite=overwrite)
-    given = read_model(model)
-    facts = describe(given)
-    try:
-        from edgeward.optimize.training.qat import Rounding, harden, read_samples
-    except ModuleNotFoundError as error:
-        hint = "pip install 'edgeward[train]'"
-        raise Unsupported(f"qat needs the package {error.name!r}, which is not installed", hint=hint) from error
-    if len(facts.inputs) != 1:
-        raise Unsupported(f"{model}: it has {len(facts.inputs)} inputs; only models with one can be trained here")
-    inputs = tuple(TensorSpec(name=spec.name, dtype=spec.dtype, shape=spec.shape[1:]) for spec in facts.inputs)
-    samples = open_dataset(data, inputs)
-    if preprocess is not None:
-        steps = codec.from_toml(preprocess, PreprocessFile).preprocess
-    else:
-        steps = fit_steps(inputs[0], samples.kind, samples[0])
+    lesson = read_lesson("qat", model, data, preprocess)
+    from edgeward.optimize.training.qat import Rounding, harden, read_samples
+
     with console.progress() as progress, files.new_folder(output, overwrite=overwrite) as folder:
         progress.stage("reading the samples", 0.01)
         with tempfile.TemporaryDirectory(prefix="edgeward-") as work:
-            learned = read_samples(given, samples, steps, Path(work), seed)
+            learned = read_samples(lesson.model, lesson.samples, lesson.steps, Path(work), seed)
         rounding = Rounding(weight_bits, per_channel=not per_tensor)
-        made = harden(given, str(model), learned, rounding, epochs=epochs, seed=seed, progress=progress)
+        made = harden(lesson.model, str(model), learned, rounding, epochs=epochs, seed=seed, progress=progress)
         (folder / "model.onnx").write_bytes(made.model.SerializeToString())
         result = Result(
             model=model.name, measure=made.measure, float_score=made.float_score,

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 import svg
 
-from edgeward.optimize import words
-from edgeward.optimize.drawing import (
+from edgeward.measure.drawing import (
     NARROW,
     Anchor,
     Axis,
@@ -22,6 +21,7 @@ from edgeward.optimize.drawing import (
     spread,
     text,
 )
+from edgeward.optimize import words
 from edgeward.records.candidate import Latency, Report, Trial
 
 _LARGEST_RADIUS = 12.0

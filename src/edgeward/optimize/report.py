@@ -18,7 +18,7 @@ _WIDE, _NARROW = 880.0, 320.0
 
 def to_html(report: Report) -> str:
     """The whole page: verdict, figures, plots, every trial, and how it was measured."""
-    css = files("edgeward.optimize").joinpath("report.css").read_text(encoding="utf-8")
+    css = files("edgeward.measure").joinpath("report.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
 <html lang="en">
 <head>

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import svg
 
+from edgeward.measure.drawing import NARROW, Axis, arrow, dot, line, path, picture, scale, shortened, spread, text
 from edgeward.optimize import words
-from edgeward.optimize.drawing import NARROW, Axis, arrow, dot, line, path, picture, scale, shortened, spread, text
 from edgeward.records.candidate import Latency, Report, RuntimeForecast, Trial
 
 _GUTTER = 205.0

@@ -6,8 +6,8 @@ from typing import Literal
 
 from edgeward.kit.errors import WrongInput
 from edgeward.measure.bench import verdict_of
+from edgeward.measure.drawing import signed
 from edgeward.measure.quality import metric_named
-from edgeward.optimize.drawing import signed
 from edgeward.records.candidate import Report, Trial, Violation
 
 State = Literal["chosen", "kept", "missed", "failed"]

@@ -27,7 +27,8 @@ def place_of(target: str, told: Callable[[str], None]) -> "Iterator[Place]":
     elif (path := Path(target)).exists() or "/" in target or path.suffix == ".toml":
         yield _profiled(path)
     else:
-        from edgeward.measure.remote import RemotePlace, is_host
+        from edgeward.measure.remote import RemotePlace
+        from edgeward.measure.ssh import is_host
 
         if not is_host(target):
             raise WrongInput(

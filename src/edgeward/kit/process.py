@@ -55,6 +55,16 @@ def run(
     return Finished(process.returncode, output, complaint.decode(errors="replace")[-2000:].strip())
 
 
+class Died(Failed):
+    """A program ended before it answered: with this code, after these complaints."""
+
+    def __init__(self, code: int, complaint: str) -> None:
+        last = complaint.splitlines()[-1:]
+        super().__init__(" ".join([f"it died ({_ending(code)})", *last]))
+        self.code = code
+        self.complaint = complaint
+
+
 class Partner:
     """A program that answers each message on its standard input with one on its standard output.
 
@@ -106,8 +116,7 @@ class Partner:
             return message
         code = self._process.wait()
         self._complaint.seek(0)
-        complaint = self._complaint.read().decode(errors="replace").strip().splitlines()
-        raise Failed(f"it died ({_ending(code)}) {complaint[-1] if complaint else ''}".strip())
+        raise Died(code, self._complaint.read().decode(errors="replace").strip())
 
 
 class Standby:

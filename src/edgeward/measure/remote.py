@@ -1,12 +1,7 @@
 """Measures on a device over the user's own ssh; nothing need be installed there but Python."""
 
-import base64
 import hashlib
 import json
-import re
-import shlex
-import shutil
-import zlib
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +16,8 @@ from numpy.typing import NDArray
 from edgeward.infer.runtimes.base import Tensors
 from edgeward.kit import errors
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported
-from edgeward.kit.process import Partner
-from edgeward.measure import jobs, runner
+from edgeward.kit.process import Died, Partner
+from edgeward.measure import jobs, runner, ssh
 from edgeward.measure.bench import answer_of
 from edgeward.measure.conditions import Conditions
 from edgeward.measure.jobs import (
@@ -50,9 +45,7 @@ _PUT_LIMIT_S = 600
 _LOAD_LIMIT_S = 300
 _JOB_LIMIT_S = 86_400
 """Jobs have limits of their own there, and ssh notices by itself when the device is gone."""
-_SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
-_SSH += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6"]
-_HOST = re.compile(r"(?P<host>(?:[\w.-]+@)?[\w][\w.-]*|(?:[\w.-]+@)?\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?")
+_KEEPER = Path(__file__).with_name("keeper.py")
 
 Told = Callable[[str], None]
 """Called with what is going on, for a person who waits."""
@@ -67,10 +60,7 @@ class RemotePlace:
     def __init__(self, host: str, *, options: Sequence[str] = (), told: Told | None = None) -> None:
         self.host = host
         self._told = told or (lambda _: None)
-        command = ssh_command(host, options)
-        if shutil.which(command[0]) is None:
-            raise Unsupported("there is no ssh on this machine", hint="sudo apt-get install openssh-client")
-        self._partner = Partner(command)
+        self._partner = Partner(ssh.python_command(host, _KEEPER, options))
         self._pushed: dict[str, str] = {}
         self._fed: set[str] = set()
         self._in_step = True
@@ -227,20 +217,20 @@ class RemotePlace:
             said, _, following = self._partner.hear(limit_s=limit_s).partition(b"\n")
             answer: dict[str, Any] = json.loads(said)
         except Failed as error:
-            raise self._lost(error.message) from None
+            raise self._lost(error) from None
         except (ValueError, MemoryError, OverflowError):
             raise PlaceLost(f"{self.host}: something there writes to the connection before Python does") from None
         if "error" in answer:
-            raise PlaceLost(f"{self.host}: {answer['error']}", hint=_ssh_words(self.host, then=["df", "-h"]))
+            raise PlaceLost(f"{self.host}: {answer['error']}", hint=ssh.words(self.host, then=["df", "-h"]))
         self._in_step = True
         return answer, following if answer.get("follows") else None
 
-    def _lost(self, message: str) -> PlaceLost:
+    def _lost(self, error: Failed) -> PlaceLost:
         """What the end of the connection means."""
-        if "exit code 127" in message:
-            return PlaceLost(f"{self.host}: there is no python3", hint="install Python 3.11 or newer there")
-        reason = message.partition(") ")[2] or message
-        return PlaceLost(f"{self.host} cannot be reached: {reason}", hint=_ssh_words(self.host, "-v"))
+        if isinstance(error, Died):
+            told = ssh.ended(self.host, error.code, error.complaint)
+            return PlaceLost(told.message, hint=told.hint)
+        return PlaceLost(f"{self.host} cannot be reached: {error.message}", hint=ssh.words(self.host, "-v"))
 
 
 class RemoteSession:
@@ -275,31 +265,3 @@ class RemoteSession:
             return answer_of(said, wanted)
         except EdgewardError as error:
             raise type(error)(f"{self._place.host}: {error.message}", hint=error.hint) from None
-
-
-def is_host(text: str) -> bool:
-    """Whether `text` can name a machine to ssh to."""
-    return _HOST.fullmatch(text) is not None
-
-
-def ssh_command(host: str, options: Sequence[str] = ()) -> list[str]:
-    """The user's own ssh, running the keeper on `host` (user@host, user@host:port or an alias of its config)."""
-    source = base64.b64encode(zlib.compress(Path(__file__).with_name("keeper.py").read_bytes())).decode()
-    code = f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{source}')))"
-    return [*_SSH, *options, *_destination(host), f"python3 -c {shlex.quote(code)}"]
-
-
-def _ssh_words(host: str, *options: str, then: Sequence[str] = ()) -> str:
-    """What a person types to get there, and to do something there."""
-    *port, _, name = _destination(host)
-    return shlex.join(["ssh", *options, *port, name, *then])
-
-
-def _destination(host: str) -> list[str]:
-    match = _HOST.fullmatch(host)
-    if match is None:
-        raise errors.WrongInput(
-            f"{host!r} names no machine", hint="user@host, user@host:22, or a name of ~/.ssh/config"
-        )
-    port = ["-p", match["port"]] if match["port"] else []
-    return [*port, "--", match["host"].replace("[", "").replace("]", "")]

@@ -17,9 +17,10 @@ from edgeward.kit.errors import EdgewardError
 from edgeward.records.bundle import Manifest
 from edgeward.records.candidate import Measurement, Report
 from edgeward.records.target import Machine
+from edgeward.records.watch import Frame
 
 FOLDER = Path(__file__).resolve().parent / "reference"
-RECORDS = (Manifest, Report, Measurement, Machine)
+RECORDS = (Manifest, Report, Measurement, Machine, Frame)
 MADE = "<!-- Made by `make docs`; do not edit. -->\n"
 WIDTH = 96
 

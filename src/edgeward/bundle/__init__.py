@@ -14,7 +14,7 @@ from edgeward.bundle.keys import (
     trusted_keys,
 )
 from edgeward.bundle.layout import find_bundle
-from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test
+from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test, threads_for
 from edgeward.bundle.sign import sign
 from edgeward.bundle.verify import VerifiedBundle, peek, report_of, verify
 from edgeward.bundle.versions import same_major
@@ -46,6 +46,7 @@ __all__ = [
     "run_self_test",
     "same_major",
     "sign",
+    "threads_for",
     "trusted_keys",
     "verify",
 ]

@@ -26,6 +26,11 @@ class SelfTestResult(Record):
     took_s: float
 
 
+def threads_for(verified: VerifiedBundle, threads: int | None) -> int:
+    """How many threads its model runs on here: `threads`, or as many as it was measured with and there are CPUs."""
+    return threads or max(1, min(verified.manifest.thread_count, len(os.sched_getaffinity(0))))
+
+
 def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> Predictor:
     """The bundle's model, loaded, with the steps around it. On as many threads as it was measured with, but
     no more than there are CPUs here, unless `threads` says otherwise.
@@ -48,9 +53,8 @@ def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> P
         )
     if manifest.model.format not in runtime.formats:
         raise Unsupported(f"{verified.reference}: {manifest.runtime} does not run {manifest.model.format} models")
-    count = threads or max(1, min(manifest.thread_count, len(os.sched_getaffinity(0))))
     return Predictor(
-        runtime.load(verified.model, threads=count),
+        runtime.load(verified.model, threads=threads_for(verified, threads)),
         preprocess=manifest.preprocess,
         postprocess=manifest.postprocess,
         labels=manifest.labels,

@@ -26,6 +26,7 @@ VERBS = {
     "verify": "Check a bundle: every byte, and who signed it.",
     "run": "Answer files with a verified bundle.",
     "serve": "Answer requests over HTTP (Open Inference Protocol v2).",
+    "top": "What a machine and its services do, live.",
     "demo": "The whole line on this machine, on real handwritten digits.",
 }
 """Each verb is the file of that name in this folder, with a click command named `command`."""

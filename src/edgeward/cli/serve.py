@@ -74,12 +74,15 @@ def _open(bundles: Sequence[Path], keys: Sequence[Path], threads: int | None) ->
 def _open_one(verified: "VerifiedBundle", threads: int | None) -> "ServedModel":
     from edgeward import bundle, serve
     from edgeward.kit.errors import Refused
+    from edgeward.kit.threads import named
 
-    predictor = bundle.open_predictor(verified, threads=threads)
+    with named(verified.manifest.name):
+        predictor = bundle.open_predictor(verified, threads=threads)
     result = bundle.run_self_test(verified, predictor)
     if not result.passed:
         raise Refused(f"{verified.reference}: fails its self-test on this machine: {result.reason}")
-    model = serve.ServedModel.of(verified.manifest, predictor, digest=verified.bundle.digest)
+    count = bundle.threads_for(verified, threads)
+    model = serve.ServedModel.of(verified.manifest, predictor, digest=verified.bundle.digest, threads=count)
     inputs, _ = verified.self_test()
     model.warm_up({name: samples[0] for name, samples in inputs.items()})
     return model

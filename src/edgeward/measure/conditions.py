@@ -1,5 +1,7 @@
 """What else decides a number here and now: governor, load, heat, throttling, virtual machine."""
 
+from __future__ import annotations  # a device may have Python 3.9
+
 import math
 import re
 from pathlib import Path

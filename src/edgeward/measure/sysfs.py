@@ -1,5 +1,7 @@
 """Reads what the kernel tells in small files. What is missing, broken or forbidden reads as None."""
 
+from __future__ import annotations  # a device may have Python 3.9
+
 import re
 from pathlib import Path
 

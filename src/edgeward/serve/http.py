@@ -231,7 +231,7 @@ class Application:
 
     def _stats(self, models: Sequence[ServedModel], _: Scope) -> _Answer:
         uptime_s = round(self._clock.monotonic_s() - self._started_s, 1)
-        rows = [{"name": model.name, "version": model.version, **summary(model.stats)} for model in models]
+        rows = [{**_about(model), **summary(model.stats), "queued": model.queued} for model in models]
         return _json(200, {"model_stats": rows, "server": {**_SERVER, "uptime_s": uptime_s, "ready": self.ready}})
 
 
@@ -339,6 +339,11 @@ def _unknown(path: str, models: Sequence[ServedModel]) -> str:
             return f"model {name!r} has no version {version[:80]!r}; this server has {served}"
         case _:
             return f"there is nothing at {path[:80]!r}; see /v2, /v2/models/NAME, /metrics and /"
+
+
+def _about(model: ServedModel) -> dict[str, Any]:
+    how = {"runtime": model.facts.get("runtime"), "threads": model.threads, "placement": model.placement}
+    return {"name": model.name, "version": model.version, **how}
 
 
 def _described(port: Port) -> dict[str, Any]:

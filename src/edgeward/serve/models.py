@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgeward.infer import Predictor, Sample
 from edgeward.infer.postprocess import Box
 from edgeward.kit.errors import Unavailable
+from edgeward.kit.threads import name_this
 from edgeward.records.bundle import Manifest
 from edgeward.records.model import Classify, TensorSpec
 from edgeward.serve.protocol import Signature, signature
@@ -55,6 +56,7 @@ class ServedModel:
         version: str,
         platform: str,
         facts: Mapping[str, str],
+        threads: int | None = None,
     ) -> None:
         self.predictor = predictor
         self.signature = model
@@ -62,15 +64,16 @@ class ServedModel:
         self.version = version
         self.platform = platform
         self.facts = dict(facts)
+        self.threads = threads
         self.stats = ModelStats()
         self.sample_s = math.inf  # unknown, so the first run is made in the thread
         self._sample_elements = 1  # of the sample that `sample_s` speaks of; a longer recording takes longer
         self.working = False  # whether the thread runs the model now, even if nobody waits for it any more
         self._pending = 0
-        self._worker = ThreadPoolExecutor(1, thread_name_prefix=f"edgeward-{name}")
+        self._worker = ThreadPoolExecutor(1, f"edgeward-{name}", name_this, (name,))
 
     @classmethod
-    def of(cls, manifest: Manifest, predictor: Predictor, *, digest: str) -> "ServedModel":
+    def of(cls, manifest: Manifest, predictor: Predictor, *, digest: str, threads: int | None = None) -> "ServedModel":
         """The model of a verified bundle. Raises Unsupported for a dtype that the protocol cannot carry."""
         return cls(
             predictor,
@@ -85,7 +88,18 @@ class ServedModel:
             version=manifest.version,
             platform=f"{manifest.runtime}_{manifest.model.format}",
             facts={"runtime": manifest.runtime, "format": manifest.model.format, "digest": digest},
+            threads=threads,
         )
+
+    @property
+    def placement(self) -> str:
+        """Which nodes run where; what has no accelerator runs on the CPU."""
+        return getattr(self.predictor.session, "placement", None) or "CPU"
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for the one that runs."""
+        return max(0, self._pending - 1)
 
     def warm_up(self, sample: Sample, *, runs: int = 7) -> None:
         """Runs the model a few times, so that the first client does not pay for it, and learns how long it takes."""

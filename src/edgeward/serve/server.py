@@ -13,6 +13,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from edgeward.kit.errors import EdgewardError, WrongInput, from_os_error
+from edgeward.measure.watch.notices import announced
 from edgeward.serve.http import Application
 
 STOP_S = 30
@@ -164,11 +165,15 @@ def url_of(listener: socket.socket) -> str:
 
 
 def serve(app: Application, listener: socket.socket, on_ready: Callable[[], None]) -> bool:
-    """Answers requests until SIGTERM or SIGINT. True when all that was under way was finished within `STOP_S`."""
+    """Answers requests until SIGTERM or SIGINT; others on this machine find it by its notice.
+
+    True when all that was under way was finished within `STOP_S`.
+    """
     config = uvicorn.Config(
         app, interface="asgi3", loop="uvloop", http=_Connection, ws="none", lifespan="off",
         log_config=None, log_level="critical", access_log=False, proxy_headers=False,
         server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=STOP_S,
     )  # fmt: skip
-    _Server(config, app, on_ready).run(sockets=[listener])
+    with announced(url_of(listener)):
+        _Server(config, app, on_ready).run(sockets=[listener])
     return not any(model.working for model in app.models)

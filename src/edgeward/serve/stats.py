@@ -85,6 +85,11 @@ class ModelStats:
     def errors(self) -> int:
         return sum(count for code, count in self.codes.items() if code >= 400)
 
+    @property
+    def dropped(self) -> int:
+        """Requests that were told to come back later; they are among the errors."""
+        return self.codes.get(503, 0)
+
 
 class Percentiles(msgspec.Struct):
     p50: float
@@ -111,6 +116,7 @@ def summary(stats: ModelStats) -> dict[str, Any]:
         "inference_stats": {name: {"count": answered, "ns": int(value * 1e9)} for name, value in spent.items()},
         "requests": stats.requests,
         "errors": stats.errors,
+        "dropped": stats.dropped,
         "in_flight": stats.in_flight,
         "latency_ms": percentiles_ms(stats.recent),
         "latency_requests": len(stats.recent),

@@ -1,0 +1,246 @@
+"""Every verb that looks at another machine, over a real sshd on the loopback: cut in the middle, refused, lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, NamedTuple
+
+import old_python
+import pytest
+from loopback_sshd import Server, needs_sshd, new_key, serving
+
+pytestmark = needs_sshd
+
+
+class Verb(NamedTuple):
+    """How a verb is called, and what it says (on which stream) when it is in the middle of its work there."""
+
+    name: str
+    options: tuple[str, ...]
+    stream: str
+    busy: str
+
+    def command(self, host: str) -> list[str]:
+        return [sys.executable, "-m", "edgeward", self.name, *(word.replace("HOST", host) for word in self.options)]
+
+
+TOP = Verb("top", ("HOST", "--json", "--interval", "200ms"), "stdout", '"hostname"')
+PROBE = Verb("probe", ("HOST", "--json"), "stderr", "looking at the device")
+QUICK = [pytest.param(TOP, id="top")]
+ALL = [*QUICK, pytest.param(PROBE, id="probe", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+
+
+def outcome(verb: Verb, host: str, environment: dict[str, str], folder: Path) -> tuple[int, str]:
+    """The exit code and what was said of a call that ends badly."""
+    done = subprocess.run(verb.command(host), env=environment, cwd=folder, capture_output=True, text=True, timeout=60)
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stderr
+
+
+def heard(running: "subprocess.Popen[str]", verb: Verb) -> None:
+    """Waits until the verb is in the middle of its work."""
+    stream: IO[str] | None = getattr(running, verb.stream)
+    assert stream is not None
+    assert any(verb.busy in line for line in stream), "it ended before"
+
+
+def descendants(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    found = [int(word) for word in children.read_text().split()] if children.exists() else []
+    return found + [one for child in found for one in descendants(child)]
+
+
+def are_gone(pids: list[int]) -> bool:
+    """Whether these processes end, within a time."""
+    deadline = time.monotonic() + 30
+    while left := [pid for pid in pids if _runs(pid)]:
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return not left
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+def is_emptied(folder: Path) -> bool:
+    deadline = time.monotonic() + 30
+    while os.listdir(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not os.listdir(folder)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Where the command runs; nothing may be left in it."""
+    made = tmp_path / "work"
+    made.mkdir()
+    return made
+
+
+@pytest.mark.parametrize("verb", ALL)
+def test_a_connection_cut_in_the_middle_is_one_sentence_and_leaves_nothing(
+    server: Server, folder: Path, verb: Verb
+) -> None:
+    running = subprocess.Popen(
+        verb.command(server.host), env=server.environment(), cwd=folder, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    heard(running, verb)
+    there = descendants(server.process.pid)
+    assert any("python" in Path(f"/proc/{pid}/comm").read_text() for pid in there)
+    for child in Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split():
+        os.kill(int(child), signal.SIGKILL)  # the sshd of this connection; what it started lives on
+    _, complaint = running.communicate(timeout=60)
+    assert running.returncode == 5
+    told = [line for line in complaint.splitlines() if line.startswith("edgeward: ")]
+    assert len(told) == 1
+    assert f"{server.host} cannot be reached" in told[0]
+    assert "Traceback" not in complaint
+    assert are_gone(there)
+    assert is_emptied(server.home / "tmp")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("verb", ALL)
+def test_ctrl_c_ends_it_here_and_there(server: Server, folder: Path, verb: Verb) -> None:
+    running = subprocess.Popen(
+        verb.command(server.host), env=server.environment(), cwd=folder, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    heard(running, verb)
+    there = descendants(server.process.pid)
+    running.send_signal(signal.SIGINT)
+    _, complaint = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "Traceback" not in complaint
+    assert are_gone(there)
+    assert is_emptied(server.home / "tmp")
+    assert os.listdir(folder) == []
+
+
+@pytest.mark.parametrize("verb", QUICK)
+def test_a_machine_that_cannot_be_reached_is_told(server: Server, folder: Path, tmp_path: Path, verb: Verb) -> None:
+    environment = server.environment()
+    code, said = outcome(verb, "nobody@127.0.0.1:1", environment, folder)
+    assert (code, "Connection refused" in said) == (5, True)
+    code, said = outcome(verb, "nobody@no-such-host.invalid", environment, folder)
+    assert (code, "no-such-host.invalid" in said) == (5, True)
+    code, said = outcome(verb, f"nobody@{server.host.rpartition('@')[2]}", environment, folder)
+    assert (code, "Permission denied" in said, "ssh-copy-id" in said) == (5, True, True)
+
+
+@pytest.mark.parametrize("verb", QUICK)
+def test_a_machine_that_shows_another_key_than_before_is_told(
+    server: Server, folder: Path, tmp_path: Path, verb: Verb
+) -> None:
+    known = Path(server.options[-1].partition("=")[2])
+    port = server.host.rpartition(":")[2]
+    other = new_key(tmp_path / "another").with_suffix(".pub").read_text()
+    known.write_text(f"[127.0.0.1]:{port} {' '.join(other.split()[:2])}\n")
+    code, said = outcome(verb, server.host, server.environment(), folder)
+    assert code == 5
+    assert "another host key" in said
+    assert f"ssh-keygen -R '[127.0.0.1]:{port}'" in said
+
+
+@pytest.mark.parametrize("verb", QUICK)
+def test_a_machine_whose_key_nobody_has_seen_is_told(server: Server, folder: Path, verb: Verb) -> None:
+    strict = tuple(word.replace("accept-new", "yes") for word in server.options)
+    code, said = outcome(verb, server.host, server._replace(options=strict).environment(), folder)
+    assert (code, "is not known here yet" in said) == (5, True)
+
+
+@pytest.mark.parametrize("verb", QUICK)
+@pytest.mark.parametrize(
+    ("setting", "code", "words"),
+    [
+        ("ForceCommand /bin/sh -c 'exit 127'", 5, "there is no python3"),
+        ("ForceCommand /bin/sh -c 'echo Welcome; exit 3'", 5, "cannot be reached"),
+        ("ForceCommand /bin/sh -c 'exit 0'", 5, "ended there before"),
+    ],
+)
+def test_a_machine_without_python_is_told(
+    tmp_path: Path, folder: Path, verb: Verb, setting: str, code: int, words: str
+) -> None:
+    with serving(tmp_path, tmp_path / "cache", setting=setting) as server:
+        got, said = outcome(verb, server.host, server.environment(), folder)
+    assert got == code
+    assert words in said
+
+
+def _top(server: Server, *more: str) -> dict[str, object]:
+    command = [sys.executable, "-m", "edgeward", "top", server.host, "--json", "--count", "1", "--interval", "100ms"]
+    done = subprocess.run([*command, *more], env=server.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    frame: dict[str, object] = json.loads(done.stdout)
+    return frame
+
+
+def test_a_file_of_the_host_s_name_changes_nothing(server: Server, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / server.host).write_text("a file")
+    assert _top(server)["machine"]
+
+
+def test_what_a_login_script_says_is_no_frame(tmp_path: Path) -> None:
+    noisy = "ForceCommand /bin/sh -c 'echo Welcome to {1}; eval exec $SSH_ORIGINAL_COMMAND'"
+    with serving(tmp_path, tmp_path / "cache", setting=noisy) as server:
+        assert _top(server)["machine"]
+
+
+def test_a_machine_with_a_full_disk_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    with serving(tmp_path, tmp_path / "cache") as server:
+        (server.home / "tmp").rmdir()
+        (server.home / "tmp").write_text("no folder")
+        assert _top(server)["machine"]
+
+
+@pytest.fixture(scope="module")
+def debian_11(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    if reason := old_python.missing():
+        pytest.skip(reason)
+    with tempfile.TemporaryDirectory(prefix="edgeward-bullseye-") as root:
+        folder = tmp_path_factory.mktemp("bullseye")
+        (folder / "empty").mkdir()
+        enter = old_python.make(Path(root), folder / "empty")
+        with serving(folder, folder / "unused", setting=f"ForceCommand {enter}") as server:
+            yield server
+
+
+@pytest.mark.slow
+def test_python_3_9_of_debian_11_is_enough_and_nothing_is_written_there(debian_11: Server) -> None:
+    empty = debian_11.home.parent / "empty"
+    frame = _top(debian_11)
+    assert frame["machine"]
+    assert os.listdir(empty) == []
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
+def test_an_older_python_is_told(server: Server, folder: Path, tmp_path: Path, version: str) -> None:
+    installed = [
+        *Path("/usr/bin").glob(f"python{version}"),
+        *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"),
+    ]
+    found = next(iter(installed), None)
+    if found is None:
+        pytest.skip(f"python{version} is missing: pyenv install {version}")
+    (tmp_path / "bin").mkdir(exist_ok=True)
+    (tmp_path / "bin" / "python3").symlink_to(found)
+    (tmp_path / "old").mkdir()
+    setting = f"ForceCommand /bin/sh -c 'PATH={tmp_path}/bin:$PATH; eval exec $SSH_ORIGINAL_COMMAND'"
+    with serving(tmp_path / "old", tmp_path / "cache", setting=setting) as old:
+        code, said = outcome(TOP, old.host, old.environment(), folder)
+    assert code == 4
+    assert f"its python3 is {version}, wanted 3.9 or newer" in said

@@ -4,12 +4,15 @@ import os
 import sys
 from typing import ClassVar
 
-from rich.text import Text
+from rich.segment import Segment
+from rich.style import Style as TerminalStyle
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.events import Resize
+from textual.geometry import Region, Size
 from textual.screen import ModalScreen
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
 from textual.widgets import Static
 from textual.worker import Worker, WorkerState
 
@@ -18,7 +21,8 @@ from edgeward.cli.top_text import Line, plain, screen, speaks_unicode
 from edgeward.kit.errors import EdgewardError, Failed
 from edgeward.records.watch import Frame
 
-_STYLES = {"": "", "bold": "bold", "dim": "dim", "alarm": "bold red"}
+_STYLES = {name: TerminalStyle.parse(name) for name in ("bold", "dim")}
+_STYLES |= {"": TerminalStyle(), "alarm": TerminalStyle.parse("bold red")}
 _KEYS = "q quit  ? help  t all threads  space hold"
 _HELP = """\
 q, Ctrl-C   quit
@@ -52,6 +56,31 @@ class Help(ModalScreen[None]):
         self.dismiss()
 
 
+class Picture(ScrollView, can_focus=True):
+    """Lines of text that scroll. Only those that changed are drawn anew: a serial console is slow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[Line] = []
+
+    def draw(self, lines: list[Line]) -> None:
+        """From now on `lines` stand there."""
+        before, self.lines = self.lines, lines
+        if len(before) != len(lines):
+            self.virtual_size = Size(self.size.width, len(lines))
+            self.refresh()
+            return
+        changed = [at for at, line in enumerate(lines) if line != before[at]]
+        if changed:
+            top, width = self.scroll_offset.y, self.size.width
+            self.refresh(*(Region(0, at - top, width, 1) for at in changed))
+
+    def render_line(self, y: int) -> Strip:
+        at, width = y + self.scroll_offset.y, self.size.width
+        text, style = self.lines[at] if at < len(self.lines) else Line("")
+        return Strip([Segment(text[:width].ljust(width), _STYLES[style])], width)
+
+
 class Top(App[None]):
     """Shows each frame as it comes. `problem` is why the frames ended, where that was no wish of the person's."""
 
@@ -60,8 +89,7 @@ class Top(App[None]):
     CSS = """
     Screen { background: ansi_default; color: ansi_default; }
     #title, #keys { height: 1; text-style: reverse; }
-    #body { background: ansi_default; scrollbar-size-vertical: 1; }
-    #content { width: 100%; }
+    Picture { height: 1fr; background: ansi_default; scrollbar-size-vertical: 1; }
     Help { align: center middle; background: ansi_default; }
     #help { width: 64; max-width: 100%; height: auto; max-height: 100%; border: ascii ansi_default; padding: 0 1; }
     """
@@ -89,12 +117,11 @@ class Top(App[None]):
 
     def compose(self) -> ComposeResult:
         yield Static(id="title", markup=False)
-        with VerticalScroll(id="body"):
-            yield Static(id="content", markup=False)
+        yield Picture()
         yield Static(id="keys", markup=False)
 
     def on_mount(self) -> None:
-        self.query_one("#body").focus()
+        self.query_one(Picture).focus()
         self._say_keys()
         self.query_one("#title", Static).update(f" edgeward top: looking at {self._host or 'this machine'}")
         self.run_worker(self._follow, thread=True, exit_on_error=False)
@@ -130,14 +157,10 @@ class Top(App[None]):
             return
         width = self.size.width
         told = screen(self._frame, width - 1, all_threads=self._all_threads, where=self._where)
-        self.query_one("#content", Static).update(self._text(told))
-        self.query_one("#title", Static).update(self._title(self._frame, width))
-
-    def _text(self, told: list[Line]) -> Text:
-        text = Text(no_wrap=True)
-        for line in told:
-            text.append((line.text if self._unicode else plain(line.text)) + "\n", _STYLES[line.style])
-        return text
+        if not self._unicode:
+            told = [Line(plain(line.text), line.style) for line in told]
+        self.query_one(Picture).draw(told)
+        self.query_one("#title", Static).update(self._title(self._frame, width), layout=False)
 
     def _title(self, frame: Frame, width: int) -> str:
         left = f" edgeward top · {frame.machine.hostname}"

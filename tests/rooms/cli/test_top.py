@@ -18,8 +18,6 @@ from edgeward.records.watch import Frame, MachineSeen, ModelSeen, ServiceSeen, T
 
 pytest.importorskip("textual", reason="the live view needs textual: pip install 'edgeward[top]'")
 
-from textual.widgets import Static
-
 from edgeward.cli.top_view import Top
 
 MACHINE = MachineSeen(
@@ -60,6 +58,12 @@ def text_of(frame: Frame, width: int = 80, **more: bool) -> str:
     return "\n".join(line.text for line in top_text.screen(frame, width, **more))
 
 
+def _shown(app: Top) -> Iterator[str]:
+    """What the terminal was told to show, line by line."""
+    for strip in app.screen._compositor.render_strips():
+        yield "".join(segment.text for segment in strip)
+
+
 def driven(*keys: str, frames: Recorded | None = None, size: tuple[int, int] = (80, 24)) -> tuple[str, Top]:
     """What stands on the screen after these keys."""
 
@@ -72,7 +76,7 @@ def driven(*keys: str, frames: Recorded | None = None, size: tuple[int, int] = (
             for key in keys:
                 await pilot.press(key)
             await pilot.pause()
-            shown = "\n".join(str(one.render()) for one in app.screen.query(Static)) if app.is_running else ""
+            shown = "\n".join(_shown(app)) if app.is_running else ""
             source.close()
         return shown, app
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = "python3-minimal,libpython3.9-stdlib"
+PACKAGES = "python3-minimal,libpython3.9-stdlib,base-files"
 _INSIDE = """#!/bin/sh
 set -e
 mount --rbind /proc {root}/proc

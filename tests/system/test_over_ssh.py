@@ -8,12 +8,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import old_python
 import pytest
 from loopback_sshd import Server, needs_sshd, new_key, serving
+
+from edgeward.kit import codec
+from edgeward.measure import machine
+from edgeward.records.target import Machine
 
 pytestmark = needs_sshd
 
@@ -227,20 +232,55 @@ def test_python_3_9_of_debian_11_is_enough_and_nothing_is_written_there(debian_1
     assert os.listdir(empty) == []
 
 
-@pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
-def test_an_older_python_is_told(server: Server, folder: Path, tmp_path: Path, version: str) -> None:
-    installed = [
-        *Path("/usr/bin").glob(f"python{version}"),
-        *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3"),
-    ]
-    found = next(iter(installed), None)
-    if found is None:
+@pytest.mark.slow
+def test_a_device_with_python_3_9_is_probed_by_its_files(debian_11: Server) -> None:
+    command = [sys.executable, "-m", "edgeward", "probe", debian_11.host, "--json"]
+    done = subprocess.run(command, env=debian_11.environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = codec.from_json(done.stdout.encode(), Machine, "probe")
+    here = machine.read_machine(with_peaks=False)
+    changes = ("seen_at", "memory_available_bytes", "load", "memory_pressure", "storage_free_bytes", "temperature_c")
+    differs = ("board", "os", "python", "runtimes", "virtualization")
+    for field in set(Machine.__struct_fields__) - {*changes, *differs}:
+        assert getattr(told, field) == getattr(here, field), field
+    assert told.python.startswith("3.9")
+    assert "bullseye" in told.os
+    assert not any(one.works for one in told.runtimes)
+    assert all("the device has Python 3.9, wanted 3.11" in one.reason for one in told.runtimes)
+    assert os.listdir(debian_11.home.parent / "empty") == []
+
+
+def installed(version: str) -> str:
+    """A Python of this version, or a skip that says how to get it."""
+    found = [*Path("/usr/bin").glob(f"python{version}"), *Path.home().glob(f".pyenv/versions/{version}.*/bin/python3")]
+    if not found:
         pytest.skip(f"python{version} is missing: pyenv install {version}")
-    (tmp_path / "bin").mkdir(exist_ok=True)
-    (tmp_path / "bin" / "python3").symlink_to(found)
-    (tmp_path / "old").mkdir()
-    setting = f"ForceCommand /bin/sh -c 'PATH={tmp_path}/bin:$PATH; eval exec $SSH_ORIGINAL_COMMAND'"
-    with serving(tmp_path / "old", tmp_path / "cache", setting=setting) as old:
+    return str(found[0])
+
+
+@contextmanager
+def with_programs(folder: Path, **programs: str) -> Iterator[Server]:
+    """A machine on whose path these programs come first."""
+    (folder / "bin").mkdir()
+    for name, leads_to in programs.items():
+        (folder / "bin" / name.replace("_", ".")).symlink_to(leads_to)
+    (folder / "own").mkdir()
+    setting = f"ForceCommand /bin/sh -c 'PATH={folder}/bin:/bin; eval exec $SSH_ORIGINAL_COMMAND'"
+    with serving(folder / "own", folder / "cache", setting=setting) as server:
+        yield server
+
+
+@pytest.mark.parametrize("version", ["3.6", "3.7", "3.8"])
+def test_an_older_python_is_told(tmp_path: Path, folder: Path, version: str) -> None:
+    with with_programs(tmp_path, python3=installed(version)) as old:
         code, said = outcome(TOP, old.host, old.environment(), folder)
     assert code == 4
     assert f"its python3 is {version}, wanted 3.9 or newer" in said
+
+
+def test_where_python3_is_too_old_to_measure_a_newer_one_beside_it_takes_over(tmp_path: Path) -> None:
+    with with_programs(tmp_path, python3=installed("3.9"), python3_11=installed("3.11")) as old:
+        place = old.place()
+        said = place._ask({"do": "hello"})
+        place.__exit__(None, None, None)
+    assert said["python"] == [3, 11]

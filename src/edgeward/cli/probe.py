@@ -28,7 +28,8 @@ def command(host: str | None, as_json: bool, save: Path | None, no_peaks: bool) 
     edgeward probe --save target.toml
     edgeward probe pi@raspberrypi --save pi.toml
 
-    HOST is looked at over your own ssh; it needs Python 3.11, and keeps the runtimes in ~/.cache/edgeward/runner.
+    HOST is looked at over your own ssh. With Python 3.11 it keeps the runtimes in ~/.cache/edgeward/runner; with
+    Python 3.9 it is looked at without trying them.
     """
     from edgeward.kit import files
     from edgeward.measure import target_file
@@ -55,10 +56,20 @@ def _here(*, with_peaks: bool) -> "tuple[Machine, str]":
 
 
 def _there(host: str, *, with_peaks: bool) -> "tuple[Machine, str]":
+    from edgeward.kit.clock import SystemClock
+    from edgeward.kit.errors import Unsupported
     from edgeward.measure.remote import RemotePlace
 
-    with RemotePlace(host, told=console.note) as place:
-        return place.machine(with_peaks=with_peaks), place.facts.name
+    try:
+        with RemotePlace(host, told=console.note) as place:
+            return place.machine(with_peaks=with_peaks), place.facts.name
+    except Unsupported as error:  # nothing can be run there, but it can be looked at
+        reason = error.message.removeprefix(f"{host}: ")
+    from edgeward.measure.afar import machine_afar
+
+    found = machine_afar(host, reason, SystemClock())
+    console.note(f"no runtime was tried: {reason}")
+    return found
 
 
 def _is_here(host: str | None) -> bool:

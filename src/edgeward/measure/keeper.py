@@ -25,6 +25,8 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edge
 INPUT = 0
 RUNTIMES = ("onnxruntime", "ai_edge_litert", "openvino")
 KEPT_INPUT_BYTES = 1 << 30
+WANTED = (11, 12, 13, 14)
+"""The minor versions of Python that our rooms and the wheels of the runtimes are for, the best first."""
 CHILDREN: "dict[int, tuple[subprocess.Popen[bytes], IO[bytes]]]" = {}
 """Those that hold a loaded model, by process id, with what they complain of."""
 KEPT: "dict[str, int]" = {}
@@ -258,7 +260,26 @@ def serve(own: Path) -> None:
             return
 
 
+def go_over_to_a_newer_python() -> None:
+    """Where python3 is older than our rooms want, another one that the user installed beside it takes over."""
+    if sys.version_info >= (3, WANTED[0]):
+        return
+    places = [*os.environ.get("PATH", "").split(":"), "/usr/local/bin", str(Path.home() / ".local" / "bin")]
+    places += map(str, Path.home().glob(".local/share/uv/python/*/bin"))
+    places += map(str, Path.home().glob(".pyenv/versions/*/bin"))
+    for minor in WANTED:
+        found = shutil.which(f"python3.{minor}", path=":".join(places))
+        if (
+            found
+            and subprocess.call([found, "-c", "import ctypes"], stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            == 0
+        ):
+            command = Path("/proc/self/cmdline").read_bytes().split(b"\0")
+            os.execv(found, [found.encode(), b"-c", command[2]])  # noqa: S606 - the same text, without a shell
+
+
 def main() -> None:
+    go_over_to_a_newer_python()
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     try:

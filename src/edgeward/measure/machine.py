@@ -5,6 +5,7 @@ import platform
 import re
 import sys
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 
 from edgeward.kit import files
@@ -39,11 +40,17 @@ def read_machine(root: Path = sysfs.ROOT, clock: Clock | None = None, with_peaks
 
     Runtimes, peaks, Python and free storage are always those of the machine this runs on.
     """
-    memory = sysfs.fields(root / "proc/meminfo")
     found = smoke.runtimes_found(cpu_features())
+    peaks = _peaks() if with_peaks and _onnxruntime_works(found) else None
+    return machine_of(root, found, (clock or SystemClock()).now(), peaks)
+
+
+def machine_of(root: Path, found: tuple[RuntimeFound, ...], seen_at: datetime, peaks: Peaks | None = None) -> Machine:
+    """The machine of the tree at `root`, with these runtimes. Python and free storage are those of this machine."""
+    memory = sysfs.fields(root / "proc/meminfo")
     offered = {provider for runtime in found if runtime.works for provider in runtime.providers}
     return Machine(
-        seen_at=(clock or SystemClock()).now(),
+        seen_at=seen_at,
         hostname=hostname(root),
         board=board(root),
         arch=arch(root),
@@ -62,7 +69,7 @@ def read_machine(root: Path = sysfs.ROOT, clock: Clock | None = None, with_peaks
         temperature_c=conditions.temperature_c(root),
         accelerators=accelerators.find(root, offered=offered),
         runtimes=found,
-        peaks=_peaks() if with_peaks and _onnxruntime_works(found) else None,
+        peaks=peaks,
         memory_pressure=memory_pressure(root),
     )
 

@@ -58,7 +58,10 @@ def runner_for(device: Device) -> Runner:
     """Raises Unsupported where no wheels run, Unavailable where they cannot be had."""
     if device.python < _OLDEST_PYTHON:
         version = ".".join(map(str, device.python))
-        raise Unsupported(f"the device has Python {version}, wanted 3.11 or newer", hint="install python3.11 there")
+        raise Unsupported(
+            f"the device has Python {version}, wanted 3.11 or newer",
+            hint="install python3.11 there, for the user alone: uv python install 3.11",
+        )
     if device.libc[0] != "glibc":
         raise Unsupported("the device has no glibc, which the wheels of onnxruntime want")
     wheels, missing = _wheels(device)

@@ -14,6 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from edgeward.infer.silence import silence
+from edgeward.infer.single import Single, single_spec
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Failed, Unsupported, WrongInput
 from edgeward.records.model import Dtype, TensorSpec
@@ -51,6 +52,7 @@ class LiteRtSession:
         }
         self._expected = self._what_fits()
         self._results = tuple(detail["index"] for detail in outs)
+        self.single = self._single()
 
     @property
     def arithmetic(self) -> str:
@@ -81,6 +83,27 @@ class LiteRtSession:
                 return [native.GetTensor(index, 0) for index in self._results]
             except (RuntimeError, ValueError) as error:
                 raise Failed(f"inference failed in LiteRT: {_sentence(error)}") from error
+
+    def _single(self) -> Single | None:
+        spec = single_spec(self.inputs, self.outputs)
+        if spec is None or self._shapes[spec.name][0] != 1:
+            return None
+        lock, interpreter, index, results = self._lock, self._interpreter, self._slots[spec.name], self._results
+        whole, shape = self._shapes[spec.name], self._shapes[spec.name][1:]
+
+        def run(tensor: NDArray[Any]) -> list[NDArray[Any]]:
+            with lock:
+                if self._shapes[spec.name] is not whole:
+                    self._resize(spec.name, whole)
+                native = interpreter._interpreter
+                try:
+                    native.SetTensor(index, tensor[None])
+                    native.Invoke()
+                    return [native.GetTensor(result, 0)[0] for result in results]
+                except (RuntimeError, ValueError) as error:
+                    raise Failed(f"inference failed in LiteRT: {_sentence(error)}") from error
+
+        return Single(spec.name, self._dtypes[spec.name], shape, run)
 
     def invoke(self) -> None:
         """One inference of what was fed last; nothing is copied in or out."""

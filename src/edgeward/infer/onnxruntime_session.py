@@ -4,10 +4,12 @@ import base64
 import re
 from typing import Any
 
+import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
+from edgeward.infer.single import Single, single_spec
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Failed, Unsupported, WrongInput
 from edgeward.records.model import Dtype, TensorSpec
@@ -26,6 +28,7 @@ _LOAD_FAULTS = (
 )  # fmt: skip
 
 _PROVIDER_FAULTS = (faults.EPFail, faults.EngineError)
+_RUN_FAULTS = (faults.InvalidArgument, ValueError, faults.Fail, faults.RuntimeException, *_PROVIDER_FAULTS)
 _SILENT = 4
 
 # One Add node, y = x + x, opset 13; what onnx.parser makes of this text:
@@ -40,14 +43,38 @@ class OrtSession:
         self._run = session.run
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
+        self.single = _single(session, self.inputs, self.outputs)
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
         try:
             return self._run(None, feeds)  # type: ignore[no-any-return]
-        except (faults.InvalidArgument, ValueError) as error:
-            raise WrongInput(f"the model does not take this input: {sentence(error)}") from error
-        except (faults.Fail, faults.RuntimeException, *_PROVIDER_FAULTS) as error:
-            raise Failed(f"inference failed in ONNX Runtime: {sentence(error)}") from error
+        except _RUN_FAULTS as error:
+            raise _run_fault(error) from error
+
+
+def _single(
+    session: ort.InferenceSession, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...]
+) -> Single | None:
+    spec = single_spec(inputs, outputs)
+    if spec is None:
+        return None
+    # The object below the public one: the checks between, of what is known to fit, cost as much as a small model.
+    native, name, names = session._sess.run, spec.name, [output.name for output in outputs]
+
+    def run(tensor: NDArray[Any]) -> list[NDArray[Any]]:
+        try:
+            return [value[0] for value in native(names, {name: tensor[None]}, None)]
+        except _RUN_FAULTS as error:
+            raise _run_fault(error) from error
+
+    shape = tuple(dim for dim in spec.shape[1:] if isinstance(dim, int))
+    return Single(name, np.dtype(spec.dtype), shape, run)
+
+
+def _run_fault(error: Exception) -> WrongInput | Failed:
+    if isinstance(error, (faults.InvalidArgument, ValueError)):
+        return WrongInput(f"the model does not take this input: {sentence(error)}")
+    return Failed(f"inference failed in ONNX Runtime: {sentence(error)}")
 
 
 def version() -> str:

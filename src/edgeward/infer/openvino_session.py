@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from openvino import properties
 from openvino.properties import hint
 
+from edgeward.infer.single import Single, single_spec
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Failed, Unsupported, WrongInput
 from edgeward.records.model import Dtype, TensorSpec
@@ -65,6 +66,7 @@ class OpenVinoSession:
         single = tuple(tuple(1 if isinstance(dim, str) else dim for dim in spec.shape) for spec in self.inputs)
         is_fixed = all(not isinstance(dim, str) for spec in self.inputs for dim in spec.shape[1:])
         self._last: _Ready | None = self._for_shapes(single) if is_fixed else None
+        self.single = self._single()
 
     @property
     def arithmetic(self) -> str:
@@ -90,6 +92,24 @@ class OpenVinoSession:
             if ready.outputs is not None:
                 return [value.copy() for value in ready.outputs]
             return [np.array(tensor.data) for tensor in ready.result.output_tensors]
+
+    def _single(self) -> Single | None:
+        spec, ready = single_spec(self.inputs, self.outputs), self._last
+        if spec is None or ready is None or ready.outputs is None or any(len(value) != 1 for value in ready.outputs):
+            return None
+        lock, infer, (place,) = self._lock, ready.infer, ready.inputs
+        memory, rows = place.memory[0], tuple(value[0] for value in ready.outputs)
+
+        def run(tensor: NDArray[Any]) -> list[NDArray[Any]]:
+            with lock:
+                memory[...] = tensor
+                try:
+                    infer()
+                except RuntimeError as error:
+                    raise Failed(f"inference failed in OpenVINO: {_sentence(error)}") from error
+                return [row.copy() for row in rows]
+
+        return Single(spec.name, place.dtype, memory.shape, run)
 
     def _fed(self, feeds: Tensors) -> _Ready:
         ready = self._last

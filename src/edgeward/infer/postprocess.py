@@ -1,6 +1,7 @@
 """Output tensors to the answer: classes, and boxes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,30 +42,39 @@ def softmax(scores: NDArray[Any]) -> NDArray[np.float32]:
     return shifted / shifted.sum(axis=-1, keepdims=True)  # type: ignore[no-any-return]
 
 
+Classifier = Callable[[NDArray[Any]], tuple[Class, ...]]
+"""From the first output of one sample (no batch axis) to its classes, best first."""
+
+
+def classifier(steps: Postprocess, labels: Sequence[str]) -> Classifier | None:
+    """How `steps` name classes; None where they do not."""
+    step = next((step for step in reversed(steps) if isinstance(step, Classify)), None)
+    if step is None:
+        return None
+    softmaxed, top = step.softmax, step.top
+    if top == 1:
+        return partial(_likeliest, labels=labels) if softmaxed else partial(_largest, labels=labels)
+    return lambda scores: _best(softmax(scores.reshape(-1)) if softmaxed else scores.reshape(-1), top, labels)
+
+
 def classes_of(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) -> tuple[Class, ...]:
     """The classes that `steps` name in the first output of one sample (no batch axis), best first."""
-    classes: tuple[Class, ...] = ()
-    for step in steps:
-        if not isinstance(step, Classify):
-            continue
-        flat = scores.reshape(-1)
-        if step.top == 1 and step.softmax:
-            classes = (_likeliest(flat, labels),)
-        else:
-            classes = _best(softmax(flat) if step.softmax else flat, step.top, labels)
-    return classes
+    named = classifier(steps, labels)
+    return () if named is None else named(scores)
 
 
-def _likeliest(scores: NDArray[Any], labels: Sequence[str]) -> Class:
+def _largest(scores: NDArray[Any], labels: Sequence[str]) -> tuple[Class, ...]:
+    index = int(scores.argmax())
+    return (_named(index, scores.item(index), labels),)
+
+
+def _likeliest(scores: NDArray[Any], labels: Sequence[str]) -> tuple[Class, ...]:
     """The best class and its probability: a softmax of which one value is wanted."""
     index = int(scores.argmax())
-    return _named(index, 1 / float(np.exp(scores - scores[index]).sum()), labels)
+    return (_named(index, 1 / float(np.exp(scores - scores.item(index)).sum()), labels),)
 
 
 def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Class, ...]:
-    if count == 1:
-        index = int(scores.argmax())
-        return (_named(index, scores[index], labels),)
     return tuple(_named(index, scores[index], labels) for index in np.argsort(-scores, kind="stable")[:count].tolist())
 
 

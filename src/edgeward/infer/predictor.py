@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeward.infer import postprocess as post
 from edgeward.infer.geometry import image_size, placement_of
 from edgeward.infer.preprocess import Preprocessor
-from edgeward.infer.runtimes.base import Session
+from edgeward.infer.runtimes.base import Session, Single
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
 from edgeward.records.model import Detect, Postprocess, Preprocess, TensorSpec
 
@@ -65,20 +65,32 @@ class Predictor:
         first = session.inputs[0].shape[:1] if session.inputs else ()
         self._fixed = first[0] if first and isinstance(first[0], int) else None
         self._alone = self._fixed in (None, 1)
+        self._single: Single | None = getattr(session, "single", None)
+        self._classes = post.classifier(postprocess, labels)
 
     def answer(self, sample: Sample) -> Answer:
         """The answer to one sample. Raises WrongInput when the sample does not fit the model."""
         start = perf_counter_ns()
+        single = self._single
+        if single is not None and (tensor := sample.get(single.name)) is not None:
+            if self._prepare is not None:
+                tensor = self._prepare(tensor)
+            if tensor.shape == single.shape and tensor.dtype == single.dtype:
+                ready = perf_counter_ns()
+                values = single.run(tensor)
+                return self._answer(sample, values, start, ready, perf_counter_ns())
         tensors = self.tensors(sample)
         feeds = {name: tensor[None] for name, tensor in tensors.items()} if self._alone else self._batched([tensors])
         ready = perf_counter_ns()
         values = self.session.run(feeds)
-        done = perf_counter_ns()
-        outputs = {name: _lone(value) for name, value in zip(self._names, values, strict=True)}
-        classes = post.classes_of(self.postprocess, outputs[self._names[0]], self._labels)
-        boxes = self.boxes(sample, outputs.values()) if self.detects is not None else None
-        spent = (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6
-        return Answer(outputs, classes, *spent, boxes)
+        return self._answer(sample, [_lone(value) for value in values], start, ready, perf_counter_ns())
+
+    def _answer(self, sample: Sample, values: list[NDArray[Any]], start: int, ready: int, done: int) -> Answer:
+        outputs = dict(zip(self._names, values, strict=True))
+        classes = () if self._classes is None else self._classes(values[0])
+        boxes = None if self.detects is None else self.boxes(sample, values)
+        end = perf_counter_ns()
+        return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6, boxes)
 
     def boxes(self, sample: Sample, outputs: Iterable[NDArray[Any]]) -> tuple[post.Box, ...]:
         """The objects that these outputs (no batch axis) find in a raw image, best first; none where no step detects.

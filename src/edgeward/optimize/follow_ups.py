@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from msgspec.structs import replace
 
 from edgeward.optimize.propose import AS_GIVEN, BFLOAT16, HEAD, QUANTISER, REMEDIES, Tried
+from edgeward.optimize.quicker import is_quicker
 from edgeward.records.candidate import Recipe, Step
 
 _NEAR = 1.1
@@ -148,4 +149,5 @@ def _is_quantised(recipe: Recipe) -> bool:
 
 
 def _is_mixed(recipe: Recipe) -> bool:
-    return any(step.options.get("keep_float") for step in recipe.steps)
+    """For the sake of its answers, not of its speed."""
+    return any(step.options.get("keep_float") for step in recipe.steps) and not is_quicker(recipe)

@@ -12,7 +12,9 @@ Options = dict[str, bool | int | float | str]
 
 HEAD = (Step(use="simplify"), Step(use="fold-preprocess"), Step(use="fold-leading"))
 """What every recipe begins with."""
-_FLOAT_HEAD = (*HEAD[:-1], Step(use="fold-leading", options={"rounded": False}))
+_PIXELS_HEAD = (HEAD[0], Step(use="fold-preprocess", options={"pixels": True}), HEAD[2])
+"""In OpenVINO, which reads pixels where they lie."""
+_UNROUNDED = Step(use="fold-leading", options={"rounded": False})
 """Where no activation is rounded."""
 QUANTISER = "quantize-static"
 SPLITTER = "split-heads"
@@ -124,11 +126,15 @@ def _int8(activations: str, *, per_channel: bool, reduced: bool) -> Options:
 
 def _float16() -> Recipe:
     half = Step(use="half", options={"compute": "float16"})
-    return Recipe(name="float16", steps=(*_FLOAT_HEAD, half, Step(use="strip")))
+    return Recipe(name="float16", steps=(*HEAD[:-1], _UNROUNDED, half, Step(use="strip")))
 
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
-    head = (*(_FLOAT_HEAD if quantize is None else HEAD), *((Step(use="block-first-conv"),) if blocked else ()))
+    head = _PIXELS_HEAD if runtime in ("openvino", BFLOAT16) else HEAD
+    head = (
+        *((*head[:-1], _UNROUNDED) if quantize is None else head),
+        *((Step(use="block-first-conv"),) if blocked else ()),
+    )
     middle = () if quantize is None else (Step(use=SPLITTER), Step(use=QUANTISER, options=quantize))
     return Recipe(name=name, steps=(*head, *middle, Step(use="strip")), runtime=runtime)
 

@@ -9,13 +9,16 @@ from edgeward.infer import runtimes
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure.limits import violations_of
+from edgeward.measure.place import Place
 from edgeward.optimize import mixed, trials
 from edgeward.optimize.explain import noise_of
 from edgeward.optimize.follow_ups import follow_ups
 from edgeward.optimize.memory import Memory
+from edgeward.optimize.named_layers import layers_of, with_names
 from edgeward.optimize.parent import recipes_for
 from edgeward.optimize.prepare import Order, Task
-from edgeward.optimize.propose import Outcome, Tried, family, is_another, recipes
+from edgeward.optimize.propose import QUANTISER, Outcome, Tried, family, is_another, recipes
+from edgeward.optimize.quicker import bases, quicker
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.candidate import Recipe, Trial
 
@@ -64,6 +67,8 @@ class Search:
         self._hopeless = dict[tuple[str, ...], str]()
         self._seen = set[str]()
         self._mixing = mixed.Mixing(self._chains, task.calibration, order.max_drop, saved_time)
+        self._saved_time = saved_time
+        self._asked_quicker = False
         self._shown = _BEGINS
 
     def run(self) -> Found:
@@ -73,8 +78,7 @@ class Search:
         found = Found([given], [], judge)
         self._note(given)
         memory = Memory(self._order.memory, self._task, judge, self._rig)
-        facts = self._rig.place.facts
-        known, parent = recipes(facts.arch, facts.cpu_features), self._task.parent
+        known, parent = first_recipes(self._rig.place), self._task.parent
         queue = deque([*(() if parent is None else recipes_for(parent, known)), *known])
         while queue:
             recipe = queue.popleft()
@@ -91,15 +95,6 @@ class Search:
         memory.forget_oldest()
         return found
 
-    def _others(self) -> list[str]:
-        """The further runtimes that work at the place."""
-        found = []
-        for name in filter(is_another, runtimes.names()):
-            with suppress(EdgewardError):
-                self._rig.place.version(name)
-                found.append(name)
-        return found
-
     def noise(self) -> dict[str, float]:
         """Of each layer in int8, signal over noise in decibels, as far as this search can tell."""
         if self._mixing.noise:
@@ -107,13 +102,28 @@ class Search:
         return noise_of([one.recipe for one in self._tried], self._chains, self._task.calibration)
 
     def _next(self) -> list[Recipe]:
-        """What the trials so far ask for: remedies first, then mixed precision."""
+        """What the trials so far ask for: layers in float for speed, then remedies, then mixed precision."""
         if self._time_is_over():
             return []
+        if quick := self._quicker():
+            return quick
         if new := follow_ups(self._tried, self._order.max_drop, self._seen):
             return list(new)
         recipe = self._mixing.next(self._tried, self._seen)
         return [] if recipe is None else [recipe]
+
+    def _quicker(self) -> list[Recipe]:
+        """int8 with layers in float for speed; asked once, when all first recipes were tried."""
+        if self._asked_quicker or self._rig.place.timing != "measured":
+            return []
+        self._asked_quicker = True
+        found = list[Recipe]()
+        for base in bases(self._tried):
+            place = next(place for place, step in enumerate(base.steps) if step.use == QUANTISER)
+            before = with_names(self._chains.passed(base.steps[:place]).model)
+            saved_ms = self._saved_time(before, base.runtime)
+            found += quicker(base, [layer.name for layer in layers_of(before)], saved_ms, self._seen)
+        return found
 
     def _outcome(self, recipe: Recipe, memory: Memory, judge: Judge) -> Candidate | Trial | None:
         if self._time_is_over():
@@ -161,3 +171,13 @@ class Search:
         share = _BEGINS + (_ENDS - _BEGINS) * count / (count + left + 1)
         self._shown = max(self._shown, share)
         self._progress.stage(f"{recipe.name} ({count} of {count + left})", self._shown)
+
+
+def first_recipes(place: Place) -> tuple[Recipe, ...]:
+    """What is worth trying at a place, further runtimes that work there included."""
+    others = list[str]()
+    for name in filter(is_another, runtimes.names()):
+        with suppress(EdgewardError):
+            place.version(name)
+            others.append(name)
+    return recipes(place.facts.arch, place.facts.cpu_features, others)

@@ -37,8 +37,8 @@ def input_type(model):
     return model.graph.input[0].type.tensor_type.elem_type
 
 
-def assert_folded_alike(model, preprocess, samples, kind="image"):
-    folded, left = applied(model, [("fold-preprocess", {})], samples, preprocess, kind)
+def assert_folded_alike(model, preprocess, samples, kind="image", pixels=False):
+    folded, left = applied(model, [("fold-preprocess", {"pixels": pixels})], samples, preprocess, kind)
     before, after = answers(model, preprocess, samples), answers(folded, left, samples)
     assert input_type(folded) == onnx.TensorProto.UINT8
     np.testing.assert_allclose(after, before, rtol=2e-4, atol=2e-4 * max(1.0, np.abs(before).max()))
@@ -51,10 +51,10 @@ channel = st.floats(0.05, 0.95)
 @settings(max_examples=40, deadline=None)
 @given(
     mean=st.tuples(channel, channel, channel), std=st.tuples(channel, channel, channel), bgr=st.booleans(),
-    nhwc=st.booleans(), padded=st.booleans(), seed=st.integers(0, 5),
+    nhwc=st.booleans(), padded=st.booleans(), seed=st.integers(0, 5), pixels=st.booleans(),
 )  # fmt: skip
 def test_a_folded_graph_on_raw_bytes_answers_as_the_preprocessing_and_the_graph_before(
-    mean, std, bgr, nhwc, padded, seed
+    mean, std, bgr, nhwc, padded, seed, pixels
 ):
     model = conv_net(nhwc=nhwc, pads=(1, 1, 1, 1) if padded else (0, 0, 0, 0), seed=seed)
     steps = [Normalize(mean=mean, std=std)]
@@ -62,7 +62,7 @@ def test_a_folded_graph_on_raw_bytes_answers_as_the_preprocessing_and_the_graph_
         steps.insert(seed % 2, ColorOrder(order="BGR"))
     if not nhwc:
         steps.append(ToLayout(layout="NCHW"))
-    folded, left = assert_folded_alike(model, tuple(steps), samples_of((8, 8, 3)))
+    folded, left = assert_folded_alike(model, tuple(steps), samples_of((8, 8, 3)), pixels=pixels)
     assert left == ()
     arithmetic = {node.op_type for node in folded.graph.node} & {"Mul", "Sub", "Gather"}
     assert arithmetic == set(), "scale and channel order belong into the weights"

@@ -5,10 +5,11 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from edgeward.infer.node_times import NodeTime, Profile
+from edgeward.infer.single import Single
 from edgeward.infer.tensors import Tensors
 from edgeward.records.model import TensorSpec
 
-__all__ = ["NodeTime", "Profile", "Runtime", "Session", "Tensors"]
+__all__ = ["NodeTime", "Profile", "Runtime", "Session", "Single", "Tensors"]
 
 
 class Session(Protocol):
@@ -18,6 +19,7 @@ class Session(Protocol):
     "bfloat16"), by the runtime's own account; it is what people are shown. Where that takes the model once more, its
     runtime has `arithmetic_of(model)` instead, so that a session keeps no second copy of the model. It may have
     `placement`: which of the model's nodes run on the accelerator that the runtime is for, and where the others run.
+    It may have `single`, a Single or None: a shorter way for one sample.
     """
 
     @property

@@ -165,7 +165,11 @@ def _edgeward_call(what: str, out: Path, raw: list[dict[str, Any]]) -> Call:
     predictor = open_predictor(verify(find_bundle(out / "bundle"), trusted_keys()), threads=1)
     if what == "frame":
         return lambda index: predictor.answer(raw[index])
-    feeds = [{name: tensor[None] for name, tensor in predictor.tensors(sample).items()} for sample in raw]
+    tensors = [predictor.tensors(sample) for sample in raw]
+    single = getattr(predictor.session, "single", None)
+    if single is not None:
+        return lambda index: single.run(tensors[index][single.name])
+    feeds = [{name: tensor[None] for name, tensor in sample.items()} for sample in tensors]
     run = predictor.session.run
     return lambda index: run(feeds[index])
 

@@ -18,7 +18,10 @@ class Placement(NamedTuple):
     offset: tuple[float, float] = (0.0, 0.0)
 
     def to_raw(self, boxes: NDArray[Any]) -> NDArray[Any]:
-        """Boxes (corners, in the first four columns) in pixels of the raw image; other columns stay."""
+        """Boxes (corners, in the first four columns) in pixels of the raw image, the same ones where nothing moves;
+        other columns stay."""
+        if self.scale == (1.0, 1.0) and self.offset == (0.0, 0.0):
+            return boxes
         moved = boxes.copy()
         moved[:, :4] = (boxes[:, :4] - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
         return moved

@@ -89,13 +89,14 @@ def boxes_of(
 
     Raises what `detections_of` raises.
     """
-    rows = placed.to_raw(detections_of(step, outputs, height=placed.height, width=placed.width)).astype(np.float64)
-    rows[:, :4] = rows[:, :4].clip(0, (size[1], size[0], size[1], size[0]))
-    found = []
-    for x1, y1, x2, y2, score, index in rows.round(4).tolist():
-        one = _named(int(index), score, labels)
-        found.append(Box(one.label, one.index, one.score, x1, y1, x2, y2))
-    return tuple(found)
+    corners, scores, indices = _found(step, outputs, height=placed.height, width=placed.width)
+    corners = placed.to_raw(corners)
+    edges = np.array((size[1], size[0], size[1], size[0]), np.float64)
+    places = np.minimum(np.maximum(corners, 0.0), edges).round(4).tolist()
+    return tuple(
+        Box(labels[index] if index < len(labels) else str(index), index, score, *place)
+        for index, score, place in zip(indices.tolist(), scores.round(4).tolist(), places, strict=True)
+    )
 
 
 def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int) -> NDArray[np.float32]:
@@ -104,6 +105,14 @@ def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int,
     In pixels of an input of `height` × `width`. Raises WrongInput where the outputs do not have the step's layout,
     Failed where they hold NaN.
     """
+    corners, scores, labels = _found(step, outputs, height=height, width=width)
+    return np.column_stack([corners, scores, labels]).astype(np.float32)
+
+
+def _found(
+    step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Corners, score and class of each box that is left, best first."""
     boxes, scores = boxes_and_scores(step, outputs)
     if np.isnan(boxes).any() or np.isnan(scores).any():
         raise Failed("the model's answer holds NaN, which is no box and no score")
@@ -115,7 +124,7 @@ def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int,
     places, labels, chosen = places[order], labels[order], chosen[order]
     corners = _corners(step, boxes[places], height, width)
     kept = kept_of(corners, labels, iou_threshold=step.iou_threshold, most=step.most)
-    return np.column_stack([corners[kept], chosen[kept], labels[kept]]).astype(np.float32)
+    return corners[kept], chosen[kept], labels[kept]
 
 
 def boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -173,16 +182,21 @@ def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, 
     """The places of boxes (best first) that no kept, better box of their class overlaps by more than the threshold."""
     # Few boxes are compared, each with the kept ones of its class: plain numbers are faster here than arrays.
     kept: list[int] = []
-    of_class: dict[int, list[tuple[float, ...]]] = {}
-    rows = zip(boxes[:, :4].astype(np.float64).tolist(), labels.tolist(), strict=True)
-    for place, ((left, top, right, bottom), label) in enumerate(rows):
-        area = max(right - left, 0.0) * max(bottom - top, 0.0)
-        better = of_class.setdefault(label, [])
+    of_class: dict[int, list[tuple[float, float, float, float, float]]] = {}
+    share = iou_threshold / (1 + iou_threshold)  # overlap > threshold × union, where union = areas - overlap
+    for place, ((left, top, right, bottom), label) in enumerate(
+        zip(boxes[:, :4].tolist(), labels.tolist(), strict=True)
+    ):
+        area = (right - left) * (bottom - top) if right > left and bottom > top else 0.0
+        better = of_class.get(label)
+        if better is None:
+            better = of_class[label] = []
         for left_, top_, right_, bottom_, area_ in better:
             wide = (right if right < right_ else right_) - (left if left > left_ else left_)
-            high = (bottom if bottom < bottom_ else bottom_) - (top if top > top_ else top_)
-            if wide > 0 and high > 0 and wide * high > iou_threshold * (area + area_ - wide * high):
-                break
+            if wide > 0:
+                high = (bottom if bottom < bottom_ else bottom_) - (top if top > top_ else top_)
+                if high > 0 and wide * high > share * (area + area_):
+                    break
         else:
             better.append((left, top, right, bottom, area))
             kept.append(place)

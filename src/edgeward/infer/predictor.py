@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import postprocess as post
-from edgeward.infer.geometry import image_size, placement_of
+from edgeward.infer.geometry import Placement, image_size, placement_of
 from edgeward.infer.preprocess import Preprocessor
 from edgeward.infer.runtimes.base import Session, Single
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
@@ -20,6 +20,7 @@ Sample = Mapping[str, NDArray[Any]]
 
 
 _LARGEST_BATCH_BYTES = 2_000_000_000
+_PLACEMENTS = 16
 _COMPARED = 4
 _SAME = 1e-4
 """Sums in another order differ by less, a value rounded to another int8 step by more."""
@@ -67,6 +68,7 @@ class Predictor:
         self._alone = self._fixed in (None, 1)
         self._single: Single | None = getattr(session, "single", None)
         self._classes = post.classifier(postprocess, labels)
+        self._placements: dict[tuple[int, int], Placement] = {}
 
     def answer(self, sample: Sample) -> Answer:
         """The answer to one sample. Raises WrongInput when the sample does not fit the model."""
@@ -100,7 +102,12 @@ class Predictor:
         if self.detects is None:
             return ()
         size = image_size(next(iter(sample.values())).shape)
-        return post.boxes_of(self.detects, [*outputs], self._labels, placement_of(self.preprocess, *size), size)
+        if size not in self._placements:
+            # Images come in one size, or a few; a stream that changes it all the time is not kept.
+            if len(self._placements) >= _PLACEMENTS:
+                self._placements.clear()
+            self._placements[size] = placement_of(self.preprocess, *size)
+        return post.boxes_of(self.detects, [*outputs], self._labels, self._placements[size], size)
 
     def tensors(self, sample: Sample) -> dict[str, NDArray[Any]]:
         """The model's input tensors for one sample, without a batch axis."""

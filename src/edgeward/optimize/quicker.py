@@ -12,18 +12,19 @@ from edgeward.records.candidate import Recipe, Step
 
 _NEAR = 1.3
 """What leaving layers in float has been seen to gain, and a little more."""
+_MOST = 2
 _NAMES = ("quick", "tail")
 
 
 def bases(tried: Sequence[Tried]) -> tuple[Recipe, ...]:
-    """Of each runtime the fastest plain int8 recipe that keeps the limits, where it may still become the fastest of
-    all; the fastest first."""
+    """Of the two fastest runtimes the fastest plain int8 recipe that keeps the limits, where it may still become the
+    fastest of all; the fastest first."""
     fastest_ms = min((one.alone_ms for one in tried if one.outcome == "kept"), default=0.0)
     found: dict[str, Recipe] = {}
     for one in sorted(tried, key=lambda one: one.alone_ms):
         if one.outcome == "kept" and one.alone_ms <= _NEAR * fastest_ms and _is_plain(one.recipe):
             found.setdefault(one.recipe.runtime, one.recipe)
-    return tuple(found.values())
+    return tuple(found.values())[:_MOST]
 
 
 def quicker(

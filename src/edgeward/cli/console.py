@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
@@ -125,6 +126,33 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
                 bar.console.print(_folded(text), markup=False, highlight=False, soft_wrap=True)
 
         yield Shown()
+
+
+@contextmanager
+def stoppable(shown: Progress) -> Iterator[Progress]:
+    """`shown`, which raises KeyboardInterrupt at the next stage after a Ctrl-C that Python lost: one that comes while
+    an object is cleared away is printed and forgotten."""
+    came = False
+
+    def remember(_number: int, _frame: object) -> None:
+        nonlocal came
+        came = True
+        raise KeyboardInterrupt
+
+    class Stoppable:
+        def stage(self, text: str, done: float) -> None:
+            if came:
+                raise KeyboardInterrupt
+            shown.stage(text, done)
+
+        def say(self, text: str) -> None:
+            shown.say(text)
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield Stoppable()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def milliseconds(value: float | None) -> str:

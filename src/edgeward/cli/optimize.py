@@ -101,7 +101,8 @@ def command(
     )  # fmt: skip
     files.check_output_folder(output, overwrite=overwrite)
     with (
-        console.progress() as progress,
+        console.progress() as shown,
+        console.stoppable(shown) as progress,
         place_of(target, lambda text: progress.stage(text, 0.0)) as place,
     ):
         report = optimize(order, SystemClock(), progress, place)

@@ -1,7 +1,7 @@
 """edgeward bench: what a model costs on this machine, or which of two is faster."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -9,14 +9,11 @@ from edgeward.cli import console
 from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from edgeward.cli.subject import Subject
     from edgeward.measure.measurement import Entry
     from edgeward.records.candidate import Comparison, Measurement
 
 _SEED = 20261120
-_SAMPLES = 8
 
 
 @click.command()
@@ -75,70 +72,18 @@ def command(
 
 def _entry(subject: "Subject", data: Path | None, place: Path) -> "Entry":
     """The model as a file of its own, and what it is fed with."""
+    from edgeward.cli.feeds import feeds_of
     from edgeward.kit import codec
     from edgeward.measure.bench import save_feeds
     from edgeward.measure.jobs import Contender
     from edgeward.measure.measurement import Entry
 
-    _check_batch(subject)
-    feeds = _real(subject, data) if data else _drawn(subject)
+    feeds = feeds_of(subject, data, verb="bench", seed=_SEED)
     model = place.with_suffix(".model")
     model.write_bytes(subject.model_bytes)
     fed = save_feeds(place.with_suffix(".npz"), feeds)
     contender = Contender(str(model), subject.runtime, subject.threads, str(fed))
     return Entry(codec.digest_of(subject.model_bytes), contender)
-
-
-def _check_batch(subject: "Subject") -> None:
-    from edgeward.kit.errors import Unsupported
-
-    for spec in subject.session.inputs:
-        if not spec.shape or spec.shape[0] not in (1, *(dim for dim in spec.shape[:1] if isinstance(dim, str))):
-            first = spec.shape[0] if spec.shape else "no batch axis"
-            raise Unsupported(f"{subject.path}: input {spec.name!r} has {first} on its first axis; wanted 1, or free")
-
-
-def _real(subject: "Subject", data: Path) -> list[dict[str, Any]]:
-    """A few samples of one shape, as the model's input tensors."""
-    from edgeward.cli.subject import open_data, predictor_for
-
-    loaded = open_data(subject, data)
-    predictor = predictor_for(subject, loaded)
-    feeds = [predictor.tensors(loaded[index]) for index in range(min(len(loaded), _SAMPLES))]
-    return [feed for feed in feeds if all(feed[name].shape == feeds[0][name].shape for name in feed)]
-
-
-def _drawn(subject: "Subject") -> list[dict[str, Any]]:
-    import numpy as np
-
-    from edgeward.kit.errors import Unsupported, WrongInput
-
-    shapes: dict[str, tuple[tuple[int, ...], str]] = {}
-    for spec in subject.session.inputs:
-        if spec.dtype in ("string", "bfloat16"):
-            raise Unsupported(f"{subject.path}: input {spec.name!r} takes {spec.dtype}; wanted numbers that numpy has")
-        shape = tuple(dim for dim in spec.shape[1:] if isinstance(dim, int))
-        if len(shape) != len(spec.shape) - 1:
-            told = "x".join(map(str, spec.shape))
-            raise WrongInput(
-                f"{subject.path}: input {spec.name!r} is {told}, free in more than the batch: no input can be drawn",
-                hint=f"edgeward bench {subject.path} --data DATA",
-            )
-        shapes[spec.name] = (shape, spec.dtype)
-    generator = np.random.default_rng(_SEED)
-    return [{name: _draw(generator, *spec) for name, spec in shapes.items()} for _ in range(_SAMPLES)]
-
-
-def _draw(generator: "np.random.Generator", shape: tuple[int, ...], dtype: str) -> Any:
-    import numpy as np
-
-    if dtype.startswith("float"):
-        return generator.standard_normal(shape).astype(dtype)
-    if dtype in ("int8", "uint8"):
-        limits = np.iinfo(dtype)
-        return generator.integers(limits.min, limits.max, shape, dtype=dtype, endpoint=True)
-    # Wider integers are mostly indices or masks: 0 and 1 are valid for both.
-    return generator.integers(0, 2, shape).astype(dtype)
 
 
 def _show(paths: list[Path], found: "list[Measurement]", comparison: "Comparison | None") -> None:

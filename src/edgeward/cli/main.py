@@ -21,6 +21,7 @@ VERBS = {
     "distill": "Train a small network to stand in a larger one's place.",
     "evaluate": "The task metric of a model or bundle on a data set.",
     "bench": "Latency, throughput, memory; or two models compared.",
+    "profile": "Where a model's time goes, where it runs, and why it is not faster.",
     "pack": "Make a bundle of a model and what belongs to it.",
     "sign": "Sign a bundle with your key.",
     "verify": "Check a bundle: every byte, and who signed it.",

@@ -58,6 +58,26 @@ def profile(model: bytes, *, threads: int, tiles: bool) -> LiteRtProfile:
     return LiteRtProfile(model, threads, tiles=tiles)
 
 
+def operator_names(model: bytes) -> list[tuple[str, str]]:
+    """Of each operator of the file, in its order: the name of its result, and its kind."""
+    whole = schema.ModelT.InitFromObj(schema.Model.GetRootAs(bytearray(model), 0))
+    graph = whole.subgraphs[0]
+    return [(name_of(graph, operator), kind_of(whole, operator)) for operator in graph.operators]
+
+
+def kind_of(whole: Any, operator: Any) -> str:
+    """An operator's kind, such as "CONV_2D"."""
+    code = whole.operatorCodes[operator.opcodeIndex]
+    return str(_NAMES.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM"))
+
+
+def name_of(graph: Any, operator: Any) -> str:
+    """Of its first result; files need not name their tensors."""
+    index = operator.outputs[0]
+    name = graph.tensors[index].name
+    return name.decode() if isinstance(name, bytes) else str(name or f"tensor {index}")
+
+
 def _computed_in(session: LiteRtSession) -> str:
     dtypes = [spec.dtype for spec in session.inputs]
     return "int8" if dtypes and dtypes[0] in ("int8", "uint8") else dtypes[0] if dtypes else ""
@@ -69,13 +89,9 @@ def _operators(model: bytes) -> list[tuple[str, str, bytes]]:
     graph = whole.subgraphs[0]
     found = []
     for operator in graph.operators:
-        code = whole.operatorCodes[operator.opcodeIndex]
-        kind = _NAMES.get(max(code.builtinCode, code.deprecatedBuiltinCode), "CUSTOM")
+        kind = kind_of(whole, operator)
         if kind not in _FREE and any(_is_computed(whole, graph, index) for index in operator.inputs):
-            name = graph.tensors[operator.outputs[0]].name
-            found.append(
-                (name.decode() if isinstance(name, bytes) else str(name), kind, _alone(whole, graph, operator))
-            )
+            found.append((name_of(graph, operator), kind, _alone(whole, graph, operator)))
     return found
 
 

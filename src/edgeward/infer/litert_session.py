@@ -191,7 +191,7 @@ def _decide(tiles: bool) -> None:
     with _LOCK:
         if _tiles_decided is None:
             # It writes a line of information to standard error when its first delegate is made.
-            with silence(), _no_room_for_tiles() if not tiles and cpu_has_tiles() else _nothing():
+            with silence(), no_room_for_tiles() if not tiles and cpu_has_tiles() else nothing():
                 Interpreter(model_content=smoke_model(), num_threads=1).allocate_tensors()
             _tiles_decided = tiles
         elif _tiles_decided != tiles and cpu_has_tiles():
@@ -203,7 +203,7 @@ class _SignalStack(ctypes.Structure):
 
 
 @contextmanager
-def _no_room_for_tiles() -> Iterator[None]:
+def no_room_for_tiles() -> Iterator[None]:
     """Linux grants AMX only to a process whose alternate signal stacks hold its 8 kB of tiles: while a smaller one is
     set, XNNPACK asks in vain and takes its AVX-512 kernels.
 
@@ -223,7 +223,8 @@ def _no_room_for_tiles() -> Iterator[None]:
 
 
 @contextmanager
-def _nothing() -> Iterator[None]:
+def nothing() -> Iterator[None]:
+    """Holds nothing back."""
     yield
 
 

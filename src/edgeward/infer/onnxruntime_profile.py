@@ -50,10 +50,11 @@ class OrtProfile:
 def profile(model: bytes, *, threads: int) -> OrtProfile:
     """A profile with the options of any other session. Raises what loading raises."""
     folder = tempfile.TemporaryDirectory(prefix="edgeward-profile-")
-    return OrtProfile(opened(model, _with_profiling(options_for(threads), folder.name), [CPU]), folder)
+    return OrtProfile(opened(model, with_profiling(options_for(threads), folder.name), [CPU]), folder)
 
 
-def _with_profiling(options: ort.SessionOptions, folder: str) -> ort.SessionOptions:
+def with_profiling(options: ort.SessionOptions, folder: str) -> ort.SessionOptions:
+    """The same options, with the profiler's file in `folder`."""
     options.enable_profiling = True
     options.profile_file_prefix = str(Path(folder) / "profile")
     return options
@@ -77,7 +78,7 @@ def _told_ms(events: list[dict[str, Any]]) -> float:
 def _tares_ms() -> tuple[float, ...]:
     """What the profiler adds to a node with 1, 3 and 9 inputs: it describes each of them while the clock runs."""
     with tempfile.TemporaryDirectory(prefix="edgeward-profile-") as folder:
-        session = _tare_session(_with_profiling(options_for(1), folder))
+        session = _tare_session(with_profiling(options_for(1), folder))
         _median_run_ms(session)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     _, *told = (_told_ms(found) for found in _by_node(events).values())

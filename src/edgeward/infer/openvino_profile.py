@@ -2,12 +2,14 @@
 
 import io
 from functools import cache
+from time import perf_counter_ns
 from typing import Any
 
 import openvino as ov
 from openvino import properties
 from openvino.properties import hint
 
+from edgeward.infer.account import Account, Kernel
 from edgeward.infer.node_times import NodeTime, undisturbed
 from edgeward.infer.openvino_session import specs_of
 from edgeward.infer.tensors import Tensors
@@ -37,6 +39,8 @@ class OpenVinoProfile:
         }
         self._request: Any = None
         self._infer: Any = None
+        self._compiled: Any = None
+        self.took_ms: list[float] = []
         self._taken: dict[int, list[float]] = {}
         self._told: dict[int, Any] = {}
         self.inputs = specs_of(model)
@@ -48,12 +52,14 @@ class OpenVinoProfile:
                 compiled = _core().compile_model(self._model, "CPU", self._settings)
             except RuntimeError as error:
                 raise Unsupported(f"OpenVINO cannot run this model: {str(error)[:200]}") from error
-            self._request = compiled.create_infer_request()
+            self._compiled, self._request = compiled, compiled.create_infer_request()
             plain: Any = super(ov.InferRequest, self._request)  # as in OpenVinoSession: without copies of results
             self._infer = plain.infer
             self._request.infer([feeds[spec.name] for spec in self.inputs])
         for _ in range(_RUNS):
+            begin = perf_counter_ns()
             self._infer({}, True, True)
+        self.took_ms.append((perf_counter_ns() - begin) / 1e6)
         for place, node in enumerate(self._request.get_profiling_info()):
             if "EXECUTED" in str(node.status):
                 self._taken.setdefault(place, []).append(node.real_time.total_seconds() * 1000)
@@ -62,10 +68,25 @@ class OpenVinoProfile:
     def node_times(self) -> tuple[NodeTime, ...]:
         return tuple(self._node_time(node, self._taken[place]) for place, node in self._told.items())
 
+    def account(self) -> Account:
+        """Of the nodes that ran, with the names of the model's operators in each (`originalLayersNames`)."""
+        joined = {
+            str(node.get_friendly_name()): str(node.get_rt_info()["originalLayersNames"].astype(str))
+            for node in self._compiled.get_runtime_model().get_ops()
+        }
+        return Account(tuple(_as_kernel(time, joined.get(time.name, "")) for time in self.node_times()))
+
     def _node_time(self, node: Any, taken: list[float]) -> NodeTime:
         kind = str(node.node_type)
         time_ms = undisturbed(taken, _SHARE) + _HALF_TICK_MS
         return NodeTime(str(node.node_name), kind, f"CPU {_kernel(str(node.exec_type))}", time_ms, kind in _LAYOUT)
+
+
+def _as_kernel(time: NodeTime, joined: str) -> Kernel:
+    precision, _, kernel = time.placement.removeprefix("CPU ").partition(", ")
+    # A change of layout is called after the node that it is for, and stands for none.
+    sources = (joined,) if joined else () if time.is_conversion else (time.name,)
+    return Kernel(time, "CPU", precision, kernel, sources)
 
 
 @cache

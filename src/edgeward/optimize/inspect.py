@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, numpy_helper, shape_inference
 
 from edgeward.kit.errors import Refused, Unsupported, WrongInput
+from edgeward.measure.work import multiply_accumulates
 from edgeward.optimize.zip_map import without_zip_maps
 from edgeward.records.model import Dtype, ModelFacts, TensorSpec
 
@@ -171,9 +172,14 @@ def _macs_of(node: onnx.NodeProto, shapes: dict[str, tuple[int | str, ...]]) -> 
     out, first, second = (shapes.get(name) for name in (node.output[0], node.input[0], node.input[1]))
     if out is None or first is None or second is None:
         return None
-    inner = second[1:] if node.op_type == "Conv" else first[-1:]
-    dims = [dim for dim in (*out, *inner) if isinstance(dim, int)]
-    return math.prod(dims) if len(dims) == len(out) + len(inner) else None
+    if any(not isinstance(dim, int) for dim in (*out, *first, *second)):
+        return None
+    turned = any(item.name == "transA" and item.i for item in node.attribute)
+    return multiply_accumulates(node.op_type, *_whole(first, second, out), turned=turned)
+
+
+def _whole(*shapes: tuple[int | str, ...]) -> list[tuple[int, ...]]:
+    return [tuple(int(dim) for dim in shape) for shape in shapes]
 
 
 def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,6 +1,5 @@
 """Where the time of a whole model goes, layer by layer, by its runtime's own account; named as in the float graph."""
 
-import re
 from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -15,6 +14,7 @@ from edgeward.infer.runtimes import NodeTime
 from edgeward.kit.errors import Failed
 from edgeward.measure.jobs import Contender
 from edgeward.measure.node_times import node_times
+from edgeward.measure.profiling.onnx_graph import numbers_in, with_numbers
 from edgeward.optimize.named_layers import HEAVY, layers_of
 from edgeward.records.candidate import Layer
 
@@ -29,7 +29,6 @@ _SAME = frozenset({
 })  # fmt: skip
 _HEAVY_KERNELS = ("Conv", "Gemm", "MatMul", "FullyConnected")
 _LONGEST_FUSION = 4
-_OURS = re.compile(r"@(\d+)@")
 
 
 class _Heavy(NamedTuple):
@@ -53,7 +52,7 @@ def profiled_layers(
     """
     is_onnx = "onnx" in runtimes.load(runtime).formats
     own = onnx.load_model_from_string(model) if is_onnx else None
-    tagged = model if own is None else _with_numbers(own)
+    tagged = model if own is None else with_numbers(own)
     (told,) = node_times(runtime, [tagged], threads=threads, seconds=_SECONDS, feeds=feeds)
     if isinstance(told, str):
         raise Failed(told)
@@ -62,32 +61,13 @@ def profiled_layers(
     return tuple(_layer(place, node, names, own, whole) for place, node in enumerate(told))
 
 
-def _with_numbers(model: onnx.ModelProto) -> bytes:
-    """Each node, and what it makes, is called after its place, so that it is known whatever the runtime calls it."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    kept = {value.name for value in (*copy.graph.input, *copy.graph.output)} | {""}
-    inner = any(item.HasField("g") or item.graphs for node in copy.graph.node for item in node.attribute)
-    made: dict[str, str] = {}
-    for place, node in enumerate(copy.graph.node):
-        node.name = f"@{place}@"
-        for number, name in enumerate(node.output):
-            if name not in kept and not inner:  # a graph inside a node reads names of the outer one
-                made[name] = node.output[number] = f"@{place}@{number}"
-    for node in copy.graph.node:
-        for number, name in enumerate(node.input):
-            node.input[number] = made.get(name, name)
-    del copy.graph.value_info[:]
-    return bytes(copy.SerializeToString())
-
-
 def _layer(place: int, node: NodeTime, names: Mapping[int, str], own: onnx.ModelProto | None, whole_ms: float) -> Layer:
-    found = _OURS.search(node.name)
+    found = numbers_in(node.name)
     name, op = node.name, node.kernel
     if own is None:
         name = names.get(place, node.name)
     elif found:
-        number = _layer_before(own, int(found[1]), node.kernel)
+        number = _layer_before(own, found[0], node.kernel)
         source = own.graph.node[number]
         name, op = names.get(number) or source.name or source.output[0], _op(node.kernel, source.op_type)
     return Layer(

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
+from edgeward.measure.work import multiply_accumulates
 from edgeward.optimize.inspect import graph_inputs
 from edgeward.optimize.named_layers import HEAVY
 
@@ -219,13 +220,9 @@ def _macs(
     """Multiply-accumulates of one inference."""
     if node.op_type not in HEAVY or not inputs[0] or not outputs[0]:
         return 0
-    if node.op_type == "Conv" and weights:
-        return math.prod((*outputs[0], *weights[0].dims[1:]))
-    if node.op_type == "ConvTranspose" and weights:
-        return math.prod((*inputs[0], *weights[0].dims[1:]))
-    if node.op_type == "Gemm" and next((item.i for item in node.attribute if item.name == "transA"), 0):
-        return math.prod(outputs[0]) * inputs[0][0]
-    return math.prod(outputs[0]) * inputs[0][-1]
+    weight = tuple(weights[0].dims) if weights else inputs[-1]
+    turned = any(item.name == "transA" and item.i for item in node.attribute)
+    return multiply_accumulates(node.op_type, inputs[0], weight, outputs[0], turned=turned)
 
 
 def _with_batch_one(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -2,10 +2,10 @@
 
 from typing import cast
 
-from edgeward.infer.runtimes.base import NodeTime, Profile, Runtime, Session
+from edgeward.infer.runtimes.base import Account, Accountant, Kernel, NodeTime, Profile, Runtime, Session
 from edgeward.kit import plugins
 
-__all__ = ["NodeTime", "Profile", "Runtime", "Session", "load", "names"]
+__all__ = ["Account", "Accountant", "Kernel", "NodeTime", "Profile", "Runtime", "Session", "load", "names"]
 
 _EXTRAS = {"onnxruntime-qnn": "qnn", "onnxruntime-webgpu": "webgpu"}
 """Of the runtimes that are not named like the extra that brings them."""

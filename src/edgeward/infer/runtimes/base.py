@@ -4,12 +4,13 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from edgeward.infer.account import Account, Accountant, Kernel
 from edgeward.infer.node_times import NodeTime, Profile
 from edgeward.infer.single import Single
 from edgeward.infer.tensors import Tensors
 from edgeward.records.model import TensorSpec
 
-__all__ = ["NodeTime", "Profile", "Runtime", "Session", "Single", "Tensors"]
+__all__ = ["Account", "Accountant", "Kernel", "NodeTime", "Profile", "Runtime", "Session", "Single", "Tensors"]
 
 
 class Session(Protocol):
@@ -36,7 +37,9 @@ class Session(Protocol):
 class Runtime(Protocol):
     """An engine that runs models of some formats.
 
-    One that can time each node has `profile(model, threads=…)`, which gives a Profile; it raises what `load` raises.
+    One that can time each node has `profile(model, threads=…)`, which gives a Profile; one that can
+    also say where each operator of a model ran has `account(model, threads=…)`, which gives an Accountant. Both raise
+    what `load` raises.
     """
 
     @property

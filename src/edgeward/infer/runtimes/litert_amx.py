@@ -1,7 +1,7 @@
 """LiteRT on the CPU with XNNPACK and AMX, for models wide enough to fill its tiles: 64 channels."""
 
-from edgeward.infer import litert_profile, litert_session
-from edgeward.infer.runtimes.base import Profile, Runtime, Session
+from edgeward.infer import litert_account, litert_profile, litert_session
+from edgeward.infer.runtimes.base import Accountant, Profile, Runtime, Session
 from edgeward.kit.errors import Unsupported
 
 
@@ -21,6 +21,9 @@ class LiteRtAmx:
 
     def profile(self, model: bytes, *, threads: int) -> Profile:
         return litert_profile.profile(model, threads=threads, tiles=True)
+
+    def account(self, model: bytes, *, threads: int) -> Accountant:
+        return litert_account.account(model, threads=threads, tiles=True)
 
     def smoke_model(self) -> bytes:
         return litert_session.smoke_model()

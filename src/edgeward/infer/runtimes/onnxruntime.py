@@ -2,8 +2,8 @@
 
 import onnxruntime as ort
 
-from edgeward.infer import onnxruntime_arithmetic, onnxruntime_profile, onnxruntime_session
-from edgeward.infer.runtimes.base import Profile, Runtime, Session
+from edgeward.infer import onnxruntime_account, onnxruntime_arithmetic, onnxruntime_profile, onnxruntime_session
+from edgeward.infer.runtimes.base import Accountant, Profile, Runtime, Session
 
 
 class OnnxRuntime:
@@ -21,6 +21,9 @@ class OnnxRuntime:
 
     def profile(self, model: bytes, *, threads: int) -> Profile:
         return onnxruntime_profile.profile(model, threads=threads)
+
+    def account(self, model: bytes, *, threads: int) -> Accountant:
+        return onnxruntime_account.account(model, threads=threads)
 
     def arithmetic_of(self, model: bytes) -> str | None:
         return onnxruntime_arithmetic.arithmetic_of(model)

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU with float32 as float32; by itself it would compute in bfloat16 and say nothing."""
 
 from edgeward.infer import openvino_profile, openvino_session
-from edgeward.infer.runtimes.base import Profile, Runtime, Session
+from edgeward.infer.runtimes.base import Accountant, Profile, Runtime, Session
 
 
 class OpenVino:
@@ -17,6 +17,9 @@ class OpenVino:
         return openvino_session.load(model, threads=threads, precision="f32")
 
     def profile(self, model: bytes, *, threads: int) -> Profile:
+        return openvino_profile.profile(model, threads=threads, precision="f32")
+
+    def account(self, model: bytes, *, threads: int) -> Accountant:
         return openvino_profile.profile(model, threads=threads, precision="f32")
 
     def smoke_model(self) -> bytes:

@@ -1,7 +1,7 @@
 """OpenVINO on the CPU, where what is float is computed in bfloat16: faster, to three decimal digits."""
 
 from edgeward.infer import openvino_profile, openvino_session
-from edgeward.infer.runtimes.base import Profile, Runtime, Session
+from edgeward.infer.runtimes.base import Accountant, Profile, Runtime, Session
 
 
 class OpenVinoBf16:
@@ -17,6 +17,9 @@ class OpenVinoBf16:
         return openvino_session.load(model, threads=threads, precision="bf16")
 
     def profile(self, model: bytes, *, threads: int) -> Profile:
+        return openvino_profile.profile(model, threads=threads, precision="bf16")
+
+    def account(self, model: bytes, *, threads: int) -> Accountant:
         return openvino_profile.profile(model, threads=threads, precision="bf16")
 
     def smoke_model(self) -> bytes:

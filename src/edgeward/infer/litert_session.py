@@ -4,15 +4,17 @@ import base64
 import ctypes
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
 import ai_edge_litert
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
+from edgeward.infer.litert_entry import entering_signed
 from edgeward.infer.silence import silence
 from edgeward.infer.single import Single, single_spec
 from edgeward.infer.tensors import Tensors
@@ -33,20 +35,29 @@ _SMOKE = (
     "BAAEAAAA"
 )
 _SMALL_STACK_BYTES = 8192
+_SIGN = np.uint8(128)
+"""The bit that a byte minus 128 differs in, as int8."""
 
 
 class LiteRtSession:
     """A loaded `.tflite` model. One run at a time: an interpreter owns its tensors."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter, *, flips: bool = False) -> None:
+        """`flips`: its input takes bytes, and enters as int8, each minus 128."""
         self._interpreter = interpreter
+        self._flips = flips
         self._lock = threading.Lock()
         ins, outs = interpreter.get_input_details(), interpreter.get_output_details()
         names_in, names_out = _signature_names(interpreter)
         self.inputs = tuple(_spec(detail, names_in) for detail in ins)
+        if flips:
+            self.inputs = (replace(self.inputs[0], dtype="uint8"),)
         self.outputs = tuple(_spec(detail, names_out) for detail in outs)
         self._slots = {spec.name: detail["index"] for spec, detail in zip(self.inputs, ins, strict=True)}
-        self._dtypes = {spec.name: np.dtype(detail["dtype"]) for spec, detail in zip(self.inputs, ins, strict=True)}
+        self._dtypes = {
+            spec.name: np.dtype(np.uint8 if flips else detail["dtype"])
+            for spec, detail in zip(self.inputs, ins, strict=True)
+        }
         self._shapes = {
             spec.name: tuple(detail["shape"].tolist()) for spec, detail in zip(self.inputs, ins, strict=True)
         }
@@ -77,7 +88,7 @@ class LiteRtSession:
             # models the calls between are a tenth of the time; so is each look at the inputs.
             native = self._interpreter._interpreter
             for name, index in self._slots.items():
-                native.SetTensor(index, feeds[name])
+                native.SetTensor(index, _flipped(feeds[name]) if self._flips else feeds[name])
             try:
                 native.Invoke()
                 return [native.GetTensor(index, 0) for index in self._results]
@@ -90,6 +101,7 @@ class LiteRtSession:
             return None
         lock, interpreter, index, results = self._lock, self._interpreter, self._slots[spec.name], self._results
         whole, shape = self._shapes[spec.name], self._shapes[spec.name][1:]
+        enter = self._entry(shape)
 
         def run(tensor: NDArray[Any]) -> list[NDArray[Any]]:
             with lock:
@@ -97,13 +109,26 @@ class LiteRtSession:
                     self._resize(spec.name, whole)
                 native = interpreter._interpreter
                 try:
-                    native.SetTensor(index, tensor[None])
+                    native.SetTensor(index, enter(tensor))
                     native.Invoke()
                     return [native.GetTensor(result, 0)[0] for result in results]
                 except (RuntimeError, ValueError) as error:
                     raise Failed(f"inference failed in LiteRT: {_sentence(error)}") from error
 
         return Single(spec.name, self._dtypes[spec.name], shape, run)
+
+    def _entry(self, shape: tuple[int, ...]) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """From the tensor of one sample to what the interpreter takes; a frame's is written to the same place."""
+        if not self._flips:
+            return lambda tensor: tensor[None]
+        flipped = np.empty(shape, np.uint8)
+        signed = flipped.view(np.int8)[None]
+
+        def enter(tensor: NDArray[Any]) -> NDArray[Any]:
+            np.bitwise_xor(tensor, _SIGN, flipped)
+            return signed
+
+        return enter
 
     def invoke(self) -> None:
         """One inference of what was fed last; nothing is copied in or out."""
@@ -157,15 +182,24 @@ def load(model: bytes, *, threads: int, tiles: bool) -> LiteRtSession:
     a session that wants it the other way than the one before: a process decides once.
     """
     _decide(tiles)
+    signed = None
     try:
         interpreter = Interpreter(model_content=model, num_threads=threads)
+        signed = entering_signed(model)
+        if signed is not None:
+            interpreter = Interpreter(model_content=signed, num_threads=threads)
     except (ValueError, RuntimeError) as error:
         raise _load_fault(error) from error
     try:
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
         raise _load_fault(error) from error
-    return LiteRtSession(interpreter)
+    return LiteRtSession(interpreter, flips=signed is not None)
+
+
+def _flipped(values: NDArray[Any]) -> NDArray[Any]:
+    flipped: NDArray[Any] = np.bitwise_xor(values, _SIGN).view(np.int8)
+    return flipped
 
 
 def version() -> str:

@@ -16,8 +16,10 @@ import old_python
 import pytest
 from loopback_sshd import Server, needs_sshd, new_key, serving
 
+import edgeward.measure
 from edgeward.kit import codec
 from edgeward.measure import machine
+from edgeward.records.candidate import Measurement
 from edgeward.records.target import Machine
 
 pytestmark = needs_sshd
@@ -32,13 +34,18 @@ class Verb(NamedTuple):
     busy: str
 
     def command(self, host: str) -> list[str]:
-        return [sys.executable, "-m", "edgeward", self.name, *(word.replace("HOST", host) for word in self.options)]
+        words = (word.replace("HOST", host).replace("MODEL", str(MODEL)) for word in self.options)
+        return [sys.executable, "-m", "edgeward", self.name, *words]
 
 
+MODEL = Path(edgeward.measure.__file__).parent / "peak_models" / "fp32.onnx"
 TOP = Verb("top", ("HOST", "--json", "--interval", "200ms"), "stdout", '"hostname"')
 PROBE = Verb("probe", ("HOST", "--json"), "stderr", "looking at the device")
+BENCH = Verb("bench", ("MODEL", "--json", "--seconds", "20", "--target", "HOST"), "stderr", "measuring on")
 QUICK = [pytest.param(TOP, id="top")]
-ALL = [*QUICK, pytest.param(PROBE, id="probe", marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
+ALL = [*QUICK, *(pytest.param(verb, id=verb.name, marks=SLOW) for verb in (PROBE, BENCH))]
+REFUSED = [*QUICK, pytest.param(BENCH, id="bench")]
 
 
 def outcome(verb: Verb, host: str, environment: dict[str, str], folder: Path) -> tuple[int, str]:
@@ -135,7 +142,7 @@ def test_ctrl_c_ends_it_here_and_there(server: Server, folder: Path, verb: Verb)
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("verb", QUICK)
+@pytest.mark.parametrize("verb", REFUSED)
 def test_a_machine_that_cannot_be_reached_is_told(server: Server, folder: Path, tmp_path: Path, verb: Verb) -> None:
     environment = server.environment()
     code, said = outcome(verb, "nobody@127.0.0.1:1", environment, folder)
@@ -146,7 +153,7 @@ def test_a_machine_that_cannot_be_reached_is_told(server: Server, folder: Path, 
     assert (code, "Permission denied" in said, "ssh-copy-id" in said) == (5, True, True)
 
 
-@pytest.mark.parametrize("verb", QUICK)
+@pytest.mark.parametrize("verb", REFUSED)
 def test_a_machine_that_shows_another_key_than_before_is_told(
     server: Server, folder: Path, tmp_path: Path, verb: Verb
 ) -> None:
@@ -160,7 +167,7 @@ def test_a_machine_that_shows_another_key_than_before_is_told(
     assert f"ssh-keygen -R '[127.0.0.1]:{port}'" in said
 
 
-@pytest.mark.parametrize("verb", QUICK)
+@pytest.mark.parametrize("verb", REFUSED)
 def test_a_machine_whose_key_nobody_has_seen_is_told(server: Server, folder: Path, verb: Verb) -> None:
     strict = tuple(word.replace("accept-new", "yes") for word in server.options)
     code, said = outcome(verb, server.host, server._replace(options=strict).environment(), folder)
@@ -183,6 +190,54 @@ def test_a_machine_without_python_is_told(
         got, said = outcome(verb, server.host, server.environment(), folder)
     assert got == code
     assert words in said
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_bench_on_a_device_is_a_measurement_of_that_device(server: Server, folder: Path) -> None:
+    command = [sys.executable, "-m", "edgeward", "bench", str(MODEL), "--target", server.host, "--json"]
+    done = subprocess.run(
+        [*command, "--seconds", "0.2", "--compare", str(MODEL)], env=server.environment(), cwd=folder,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    found = codec.from_json(json.dumps(told["base"]).encode(), Measurement, "bench")
+    assert found.target == machine.target_name()
+    assert found.setting.device_id == machine.hostname()
+    assert found.latency.p50_ms > 0
+    assert told["comparison"]["verdict"] in ("tie", "faster", "slower")
+    assert is_emptied(server.home / "tmp")
+
+
+def test_a_disk_without_room_there_is_told(tmp_path: Path, folder: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("a small disk cannot be mounted here: run it as root with CAP_SYS_ADMIN")
+    try:
+        home = f"Match all\nSetEnv TMPDIR={small} XDG_CACHE_HOME={small} PATH=/usr/bin:/bin"
+        with serving(tmp_path, tmp_path / "cache", setting=home) as server:
+            code, said = outcome(BENCH, server.host, server.environment(), folder)
+        assert (code, "No space left on device" in said) == (5, True)
+        assert not [path for path in small.rglob("*") if path.is_file()]
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
+
+
+def test_a_bench_by_a_profile_is_refused(folder: Path, tmp_path: Path) -> None:
+    profile = tmp_path / "pi5.toml"
+    profile.write_text('name = "pi5"\narch = "aarch64"\nmemory_bytes = 1\nstorage_bytes = 1\n[runtimes]\n')
+    code, said = outcome(BENCH, str(profile), dict(os.environ), folder)
+    assert (code, "nothing runs on a profile" in said) == (4, True)
+
+
+def test_user_at_host_is_a_machine_also_where_a_file_has_that_name(server: Server, folder: Path) -> None:
+    name = "nobody@127.0.0.1:1"
+    (folder / name).write_text("a file")
+    code, said = outcome(BENCH, name, server.environment(), folder)
+    assert (code, "Connection refused" in said) == (5, True)
 
 
 def _top(server: Server, *more: str) -> dict[str, object]:

@@ -23,6 +23,7 @@ _SEED = 20261120
 @click.option("--preprocess", type=PATH, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--seconds", type=click.FloatRange(0.1, 120), default=3.0, show_default=True, help="Per model.")
+@click.option("--target", default="", metavar="HOST", help="Measure on user@host over ssh; default: this machine.")
 @click.option("--key", "keys", multiple=True, type=PATH, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
@@ -32,6 +33,7 @@ def command(
     preprocess: Path | None,
     threads: int | None,
     seconds: float,
+    target: str,
     keys: tuple[Path, ...],
     as_json: bool,
 ) -> None:
@@ -43,21 +45,30 @@ def command(
     \b
     edgeward bench model.onnx
     edgeward bench model.onnx --compare out/bundle --data evaluation/
+    edgeward bench out/bundle --target pi@raspberrypi
     """
     from tempfile import TemporaryDirectory
 
-    from edgeward.cli.subject import open_subject, steps_for
+    from edgeward.cli.subject import open_subject, steps_for, threads_at
+    from edgeward.cli.targets import measuring_place
     from edgeward.kit.clock import SystemClock
     from edgeward.measure import bench
     from edgeward.measure.measurement import measure
+    from edgeward.measure.place import HERE
 
     paths = [subject] if compare is None else [subject, compare]
     opened = [
         open_subject(path, keys, threads=threads, preprocess=steps_for(path, paths, preprocess)) for path in paths
     ]
-    with TemporaryDirectory(prefix="edgeward-bench-") as folder:
-        entries = [_entry(one, data, Path(folder) / str(place)) for place, one in enumerate(opened)]
-        found = measure(entries, seconds=seconds, seed=_SEED, clock=SystemClock())
+    with TemporaryDirectory(prefix="edgeward-bench-") as folder, measuring_place(target, console.note) as place:
+        if place is not HERE:
+            console.note(f"measuring on {target}")
+        there = [threads_at(one, threads, place.facts.cpu_count) for one in opened]
+        entries = [_entry(one, data, Path(folder) / str(number)) for number, one in enumerate(there)]
+        found = measure(entries, seconds=seconds, seed=_SEED, clock=SystemClock(), place=place)
+        timing = place.timing
+    if timing == "meaningless":
+        console.note(f"{target} is emulated: its times mean nothing")
     if data is None:
         console.note(f"inputs are random numbers (seed {_SEED}); --data D feeds real ones")
     measurements = [one.measurement for one in found]

@@ -52,6 +52,13 @@ def open_subject(path: Path, keys: Sequence[Path], *, threads: int | None, prepr
     return _of_file(path, threads or 1, preprocess)
 
 
+def threads_at(subject: Subject, threads: int | None, cpu_count: int) -> Subject:
+    """The same on a machine of so many CPUs: a bundle as it was measured, on no more threads than there are CPUs."""
+    if threads is not None or subject.manifest is None:
+        return subject
+    return subject._replace(threads=max(1, min(subject.manifest.thread_count, cpu_count)))
+
+
 def _of_bundle(path: Path, keys: Sequence[Path], threads: int | None) -> Subject:
     verified = verify(find_bundle(path), trusted_keys(keys))
     manifest = verified.manifest

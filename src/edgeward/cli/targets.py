@@ -21,22 +21,37 @@ def place_of(target: str, told: Callable[[str], None]) -> "Iterator[Place]":
     from edgeward.kit.errors import WrongInput
     from edgeward.measure.machine import target_name
     from edgeward.measure.place import HERE as THIS_MACHINE
+    from edgeward.measure.ssh import is_host
 
+    path = Path(target)
     if target in (*HERE, target_name()):
         yield THIS_MACHINE
-    elif (path := Path(target)).exists() or "/" in target or path.suffix == ".toml":
+    elif not ("@" in target and is_host(target)) and (path.exists() or "/" in target or path.suffix == ".toml"):
         yield _profiled(path)
+    elif not is_host(target):
+        raise WrongInput(
+            f"--target: {target!r} is no file and names no machine",
+            hint="--target user@host, or a file that edgeward probe --save wrote",
+        )
     else:
         from edgeward.measure.remote import RemotePlace
-        from edgeward.measure.ssh import is_host
 
-        if not is_host(target):
-            raise WrongInput(
-                f"--target: {target!r} is no file and names no machine",
-                hint="--target user@host, or a file that edgeward probe --save wrote",
-            )
         with RemotePlace(target, told=told) as place:
             yield place
+
+
+@contextmanager
+def measuring_place(target: str, told: Callable[[str], None]) -> "Iterator[Place]":
+    """The same for a verb whose times are its answer. Raises Unsupported for a profile, where nothing can run."""
+    from edgeward.kit.errors import Unsupported
+
+    with place_of(target, told) as place:
+        if place.timing == "forecast":
+            raise Unsupported(
+                f"--target: {target} is a machine's profile, and nothing runs on a profile",
+                hint="--target user@host measures on the machine itself",
+            )
+        yield place
 
 
 def _profiled(path: Path) -> "Place":

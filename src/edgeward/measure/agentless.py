@@ -29,7 +29,8 @@ def result_of(job: PlacedJob) -> PlacedResult:
         return ConditionsRead(HERE.conditions())
     if isinstance(job, Solo):
         return HERE.measure_alone(job.contender, seconds=job.seconds)
-    effort = {"min_rounds": 3, "max_rounds": 3, "warmup_rounds": 0, "runs": 1} if job.briefly else {}
+    brief = {"min_rounds": 3, "max_rounds": 3, "warmup_rounds": 0, "runs": 1}
+    effort = brief if job.briefly else {"min_rounds": job.min_rounds}
     times = bench.race(job.contenders, seconds=job.seconds, seed=job.seed, **effort)
     return Raced(packed({str(place): value for place, value in enumerate(times)}))
 

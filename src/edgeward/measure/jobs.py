@@ -147,6 +147,7 @@ class RaceJob(Struct, frozen=True, tag="race"):
     seconds: float
     seed: int
     briefly: bool = False
+    min_rounds: int = 30
 
 
 class Raced(Struct, frozen=True, tag="raced"):

@@ -1,4 +1,4 @@
-"""One model measured on this machine: fresh processes for load and memory, one race for latency → Measurement."""
+"""One model measured on a machine: fresh processes for load and memory, one race for latency → Measurement."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from edgeward.kit import codec
 from edgeward.kit.clock import Clock
-from edgeward.measure import bench, machine
-from edgeward.measure.conditions import Conditions, conditions, throttled
+from edgeward.measure.conditions import Conditions, throttled
 from edgeward.measure.jobs import Contender, SoloResult
 from edgeward.measure.place import HERE, Place
 from edgeward.records.candidate import Distribution, Measurement, Setting
@@ -34,25 +33,27 @@ class Measured(NamedTuple):
     times_ms: NDArray[np.float64]
 
 
-def measure(entries: Sequence[Entry], *, seconds: float, seed: int, clock: Clock) -> list[Measured]:
-    """All entries, interleaved in one race of so many seconds each; load, first run and memory in fresh processes."""
-    before = conditions()
-    alone = [_alone(entry.contender) for entry in entries]
+def measure(
+    entries: Sequence[Entry], *, seconds: float, seed: int, clock: Clock, place: Place = HERE
+) -> list[Measured]:
+    """All entries, interleaved in one race of so many seconds each; load, first run and memory in fresh processes.
+
+    All of it at `place`. Raises what a place raises; then there is no result at all.
+    """
+    before = place.conditions()
+    alone = [_alone(entry.contender, place) for entry in entries]
     contenders = [entry.contender for entry in entries]
-    times = bench.race(
-        contenders, seconds=seconds * len(entries), seed=seed,
-        min_rounds=_MIN_ROUNDS, warmup_rounds=_WARMUP_ROUNDS, runs=_RUNS,
-    )  # fmt: skip
-    after = conditions()
+    times = place.race(contenders, seconds=seconds * len(entries), seed=seed, min_rounds=_MIN_ROUNDS)
+    after = place.conditions()
     return [
-        Measured(_record(entry, solo, mine, (before, after), clock), mine)
+        Measured(_record(entry, solo, mine, (before, after), clock, place), mine)
         for entry, solo, mine in zip(entries, alone, times, strict=True)
     ]
 
 
-def _alone(contender: Contender) -> SoloResult:
+def _alone(contender: Contender, place: Place) -> SoloResult:
     """The medians of a few fresh processes."""
-    found = [bench.measure_alone(contender) for _ in range(_FRESH_PROCESSES)]
+    found = [place.measure_alone(contender) for _ in range(_FRESH_PROCESSES)]
     return SoloResult(
         load_ms=float(np.median([one.load_ms for one in found])),
         first_ms=float(np.median([one.first_ms for one in found])),
@@ -62,12 +63,17 @@ def _alone(contender: Contender) -> SoloResult:
 
 
 def _record(
-    entry: Entry, alone: SoloResult, times: NDArray[np.float64], around: tuple[Conditions, Conditions], clock: Clock
+    entry: Entry,
+    alone: SoloResult,
+    times: NDArray[np.float64],
+    around: tuple[Conditions, Conditions],
+    clock: Clock,
+    place: Place,
 ) -> Measurement:
     return Measurement(
         model=entry.model,
-        target=machine.target_name(),
-        setting=setting_of(entry.contender, around[0]),
+        target=place.facts.name,
+        setting=setting_of(entry.contender, around[0], place),
         taken_at=clock.now(),
         latency=distribution_of(times),
         cold_start_ms=alone.load_ms + alone.first_ms,

@@ -155,6 +155,25 @@ def stoppable(shown: Progress) -> Iterator[Progress]:
         signal.signal(signal.SIGINT, before)
 
 
+class _Silent:
+    def stage(self, text: str, done: float) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+
+@contextmanager
+def bar(*, quiet: bool = False) -> Iterator[Progress]:
+    """A bar with the time left on a terminal's standard error; nothing where that is no terminal, for work of
+    seconds that has nothing to tell before it is done."""
+    if quiet or not sys.stderr.isatty():
+        yield _Silent()
+        return
+    with progress() as shown, stoppable(shown) as stopping:
+        yield stopping
+
+
 def milliseconds(value: float | None) -> str:
     """ "0.23 ms", or microseconds below a tenth of one."""
     if value is None:

@@ -6,11 +6,14 @@ import msgspec
 
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure import bench, machine
+from edgeward.measure.generations import run_generations
 from edgeward.measure.jobs import (
     ConditionsRead,
     Describe,
     Described,
     ErrorTold,
+    GenerationsJob,
+    GenerationsRun,
     PlacedJob,
     PlacedResult,
     Raced,
@@ -29,10 +32,19 @@ def result_of(job: PlacedJob) -> PlacedResult:
         return ConditionsRead(HERE.conditions())
     if isinstance(job, Solo):
         return HERE.measure_alone(job.contender, seconds=job.seconds)
+    if isinstance(job, GenerationsJob):
+        return _generations(job)
     brief = {"min_rounds": 3, "max_rounds": 3, "warmup_rounds": 0, "runs": 1}
     effort = brief if job.briefly else {"min_rounds": job.min_rounds}
     times = bench.race(job.contenders, seconds=job.seconds, seed=job.seed, **effort)
     return Raced(packed({str(place): value for place, value in enumerate(times)}))
+
+
+def _generations(job: GenerationsJob) -> GenerationsRun:
+    count, seconds = (1, 0.0) if job.briefly else (job.count, job.seconds)
+    found = run_generations(job.contenders, count=count, seconds=seconds, seed=job.seed)
+    times = packed({str(place): one.times_ms for place, one in enumerate(found)})
+    return GenerationsRun(tuple(one.loaded for one in found), times)
 
 
 def main() -> None:

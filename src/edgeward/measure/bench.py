@@ -17,6 +17,7 @@ from edgeward.kit.process import Partner, Standby
 from edgeward.measure.jobs import (
     Contender,
     ErrorTold,
+    Loaded,
     Opened,
     Ready,
     Result,
@@ -32,7 +33,7 @@ from edgeward.measure.jobs import (
 from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
-_Result = TypeVar("_Result", SoloResult, Ready, Timed, Opened, Tensors)
+_Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Opened, Tensors)
 MIN_ROUNDS = 30
 _RACE_GENERATIONS = 3
 _LOAD_LIMIT_S = 120

@@ -35,6 +35,12 @@ class Stable(Struct, frozen=True, tag="stable"):
     contenders: tuple[Contender, ...]
 
 
+class Fresh(Struct, frozen=True, tag="fresh"):
+    """Get ready for this contender; at the next message load it, then time it for each further one (a Turn)."""
+
+    contender: Contender
+
+
 class Open(Struct, frozen=True, tag="open"):
     """Load a model, then run it on the inputs that each further message (Tensors) brings."""
 
@@ -65,6 +71,7 @@ class Turn(Struct, frozen=True):
     contender: int
     sample: int
     runs: int
+    untimed: int = 3
 
 
 class SoloResult(Struct, frozen=True, tag="alone"):
@@ -78,6 +85,22 @@ class SoloResult(Struct, frozen=True, tag="alone"):
 
 class Ready(Struct, frozen=True, tag="ready"):
     """The contenders are loaded."""
+
+
+class Loaded(Struct, frozen=True, tag="loaded"):
+    """A contender is loaded in a process of its own: milliseconds, and bytes of memory.
+
+    `process_bytes` is what the process took before, `model_bytes` what loading added, `arena_bytes` what the first
+    inferences did; `peak_bytes` is the most that was resident. `kind` is how the first three were counted.
+    """
+
+    load_ms: float
+    first_ms: float
+    process_bytes: int
+    model_bytes: int
+    arena_bytes: int
+    peak_bytes: int
+    kind: str
 
 
 class Opened(Struct, frozen=True, tag="opened"):
@@ -156,12 +179,29 @@ class Raced(Struct, frozen=True, tag="raced"):
     times_ms: Tensors
 
 
-PlacedJob = Describe | ReadConditions | Solo | RaceJob
-PlacedResult = Described | ConditionsRead | SoloResult | Raced | ErrorTold
+class GenerationsJob(Struct, frozen=True, tag="generations"):
+    """Time the contenders in `count` generations of fresh processes, each for `seconds`; briefly as above."""
+
+    contenders: tuple[Contender, ...]
+    count: int
+    seconds: float
+    seed: int
+    briefly: bool = False
+
+
+class GenerationsRun(Struct, frozen=True, tag="generations-run"):
+    """By generation: what loading each contender cost, and its times as contenders × rounds × runs."""
+
+    loaded: tuple[tuple[Loaded, ...], ...]
+    times_ms: Tensors
+
+
+PlacedJob = Describe | ReadConditions | Solo | RaceJob | GenerationsJob
+PlacedResult = Described | ConditionsRead | SoloResult | Raced | GenerationsRun | ErrorTold
 """What a place is asked as a whole, and what it answers; JSON when the place is another machine."""
 
-Job = Solo | Stable | Open
-Result = SoloResult | Ready | Timed | Opened | Tensors | ErrorTold
+Job = Solo | Stable | Fresh | Open
+Result = SoloResult | Ready | Loaded | Timed | Opened | Tensors | ErrorTold
 
 
 def encode(message: Job | Result | Turn) -> bytes:

@@ -1,7 +1,8 @@
-"""One model measured on a machine: fresh processes for load and memory, one race for latency → Measurement."""
+"""A model measured in a few generations of fresh processes → Measurement; two of them, compared."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from statistics import median
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +10,13 @@ from numpy.typing import NDArray
 from edgeward.kit import codec
 from edgeward.kit.clock import Clock
 from edgeward.measure.conditions import Conditions, throttled
-from edgeward.measure.jobs import Contender, SoloResult
+from edgeward.measure.generations import WARMUP_ROUNDS, Generation
+from edgeward.measure.jobs import Contender, Loaded
 from edgeward.measure.place import HERE, Place
+from edgeward.records.bench import MemorySplit
 from edgeward.records.candidate import Distribution, Measurement, Setting
 
-_FRESH_PROCESSES = 3
-_WARMUP_ROUNDS = 5
-_RUNS = 5
-_MIN_ROUNDS = 10
+_RUNS_OF_A_RACE = 5
 
 
 class Entry(NamedTuple):
@@ -26,69 +26,91 @@ class Entry(NamedTuple):
     contender: Contender
 
 
-class Measured(NamedTuple):
-    """The record, and the raw runs behind it: rounds × runs in milliseconds."""
+class Effort(NamedTuple):
+    """How much is measured: generations of fresh processes, and seconds of timing of each model in all of them."""
 
-    measurement: Measurement
-    times_ms: NDArray[np.float64]
+    generations: int
+    seconds: float
+    seed: int
+
+
+class Measured(NamedTuple):
+    """A record for each entry, and the generations behind them."""
+
+    measurements: tuple[Measurement, ...]
+    generations: tuple[Generation, ...]
 
 
 def measure(
-    entries: Sequence[Entry], *, seconds: float, seed: int, clock: Clock, place: Place = HERE
-) -> list[Measured]:
-    """All entries, interleaved in one race of so many seconds each; load, first run and memory in fresh processes.
+    entries: Sequence[Entry],
+    effort: Effort,
+    *,
+    clock: Clock,
+    place: Place = HERE,
+    tell: Callable[[float], None] = lambda _: None,
+) -> Measured:
+    """All entries, interleaved; load, first inference and memory are those of fresh processes.
 
     All of it at `place`. Raises what a place raises; then there is no result at all.
     """
     before = place.conditions()
-    alone = [_alone(entry.contender, place) for entry in entries]
-    contenders = [entry.contender for entry in entries]
-    times = place.race(contenders, seconds=seconds * len(entries), seed=seed, min_rounds=_MIN_ROUNDS)
-    after = place.conditions()
-    return [
-        Measured(_record(entry, solo, mine, (before, after), clock, place), mine)
-        for entry, solo, mine in zip(entries, alone, times, strict=True)
+    found = place.generations(
+        [entry.contender for entry in entries], count=effort.generations,
+        seconds=effort.seconds * len(entries) / effort.generations, seed=effort.seed, tell=tell,
+    )  # fmt: skip
+    around = (before, place.conditions())
+    records = [
+        _record(entry, [_Part(one.loaded[at], one.times_ms[at]) for one in found], around, clock, place)
+        for at, entry in enumerate(entries)
     ]
+    return Measured(tuple(records), tuple(found))
 
 
-def _alone(contender: Contender, place: Place) -> SoloResult:
-    """The medians of a few fresh processes."""
-    found = [place.measure_alone(contender) for _ in range(_FRESH_PROCESSES)]
-    return SoloResult(
-        load_ms=float(np.median([one.load_ms for one in found])),
-        first_ms=float(np.median([one.first_ms for one in found])),
-        steady_ms=float(np.median([one.steady_ms for one in found])),
-        peak_memory_bytes=int(np.median([one.peak_memory_bytes for one in found])),
-    )
+class _Part(NamedTuple):
+    """What a generation says of one entry."""
+
+    loaded: Loaded
+    times_ms: NDArray[np.float64]
 
 
 def _record(
-    entry: Entry,
-    alone: SoloResult,
-    times: NDArray[np.float64],
-    around: tuple[Conditions, Conditions],
-    clock: Clock,
-    place: Place,
+    entry: Entry, found: Sequence[_Part], around: tuple[Conditions, Conditions], clock: Clock, place: Place
 ) -> Measurement:
+    loaded = [one.loaded for one in found]
+    times = np.concatenate([one.times_ms.reshape(-1) for one in found])
+    load_ms, first_ms = median(one.load_ms for one in loaded), median(one.first_ms for one in loaded)
     return Measurement(
         model=entry.model,
         target=place.facts.name,
-        setting=setting_of(entry.contender, around[0], place),
+        setting=setting_of(entry.contender, around[0], place, warmup_runs=WARMUP_ROUNDS * found[0].times_ms.shape[1]),
         taken_at=clock.now(),
         latency=distribution_of(times),
-        cold_start_ms=alone.load_ms + alone.first_ms,
+        cold_start_ms=load_ms + first_ms,
         throughput_per_s=1000 / float(times.mean()),
-        peak_memory_bytes=alone.peak_memory_bytes,
+        peak_memory_bytes=int(median(one.peak_bytes for one in loaded)),
         energy_mj=None,
         quality={},
         temperature_c=around[1].temperature_c,
         throttled=throttled(*around),
-        load_ms=alone.load_ms,
-        first_ms=alone.first_ms,
+        load_ms=load_ms,
+        first_ms=first_ms,
+        memory=memory_of(loaded),
     )
 
 
-def setting_of(contender: Contender, before: Conditions, place: Place = HERE) -> Setting:
+def memory_of(loaded: Sequence[Loaded]) -> MemorySplit:
+    """The medians of some fresh processes."""
+    return MemorySplit(
+        process_bytes=int(median(one.process_bytes for one in loaded)),
+        model_bytes=int(median(one.model_bytes for one in loaded)),
+        arena_bytes=int(median(one.arena_bytes for one in loaded)),
+        counted_as=cast(Literal["PSS", "RSS"], loaded[0].kind),
+    )
+
+
+def setting_of(
+    contender: Contender, before: Conditions, place: Place = HERE, *, warmup_runs: int = 5 * (_RUNS_OF_A_RACE + 1)
+) -> Setting:
     """The setting of a race; the load that it makes itself is not in it."""
     return Setting(
         device_id=place.facts.hostname,
@@ -96,7 +118,7 @@ def setting_of(contender: Contender, before: Conditions, place: Place = HERE) ->
         kernel=place.facts.kernel,
         cpu_governor=before.governor or "unknown",
         thread_count=contender.threads,
-        warmup_runs=_WARMUP_ROUNDS * (_RUNS + 1),
+        warmup_runs=warmup_runs,
         scenario="single_stream",
         cpu=place.facts.cpu,
         conditions=before.line(),

@@ -1,7 +1,7 @@
 """Where candidates run and are timed: here, or on a device."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import Protocol, Self
@@ -14,6 +14,7 @@ from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import Unavailable
 from edgeward.measure import bench, machine
 from edgeward.measure.conditions import Conditions, conditions
+from edgeward.measure.generations import Generation, run_generations
 from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.jobs import Contender, Facts, SoloResult
 from edgeward.records.candidate import Timing
@@ -74,6 +75,17 @@ class Place(Protocol):
     ) -> list[NDArray[np.float64]]:
         """Milliseconds of each contender, rounds × runs, taken in turn."""
 
+    def generations(
+        self,
+        contenders: Sequence[Contender],
+        *,
+        count: int,
+        seconds: float,
+        seed: int,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> list[Generation]:
+        """`count` generations of fresh processes, in each `seconds` of turns; `tell` hears the share that is done."""
+
 
 class Here:
     """This machine, in processes of their own."""
@@ -110,6 +122,17 @@ class Here:
         self, contenders: Sequence[Contender], *, seconds: float, seed: int, min_rounds: int = bench.MIN_ROUNDS
     ) -> list[NDArray[np.float64]]:
         return bench.race(contenders, seconds=seconds, seed=seed, min_rounds=min_rounds)
+
+    def generations(
+        self,
+        contenders: Sequence[Contender],
+        *,
+        count: int,
+        seconds: float,
+        seed: int,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> list[Generation]:
+        return run_generations(contenders, count=count, seconds=seconds, seed=seed, tell=tell)
 
 
 HERE: Place = Here()

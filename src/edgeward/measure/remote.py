@@ -20,6 +20,7 @@ from edgeward.kit.process import Died, Partner
 from edgeward.measure import jobs, runner, ssh
 from edgeward.measure.bench import MIN_ROUNDS, answer_of
 from edgeward.measure.conditions import Conditions
+from edgeward.measure.generations import Generation
 from edgeward.measure.jobs import (
     ConditionsRead,
     Contender,
@@ -40,7 +41,7 @@ from edgeward.measure.place import PlaceLost
 from edgeward.records.candidate import Timing
 from edgeward.records.target import Machine
 
-_Result = TypeVar("_Result", Described, ConditionsRead, SoloResult, Raced)
+_Result = TypeVar("_Result", Described, ConditionsRead, SoloResult, Raced, jobs.GenerationsRun)
 _PUT_LIMIT_S = 600
 _LOAD_LIMIT_S = 300
 _JOB_LIMIT_S = 86_400
@@ -129,6 +130,23 @@ class RemotePlace:
         placed = tuple(self._placed(contender) for contender in contenders)
         job = RaceJob(placed, seconds, seed, briefly=self.device.emulated, min_rounds=min_rounds)
         return list(unpacked(self._result(job, Raced).times_ms).values())
+
+    def generations(
+        self,
+        contenders: Sequence[Contender],
+        *,
+        count: int,
+        seconds: float,
+        seed: int,
+        tell: Callable[[float], None] = lambda _: None,
+    ) -> list[Generation]:
+        tell(0.0)
+        placed = tuple(self._placed(contender) for contender in contenders)
+        job = jobs.GenerationsJob(placed, count, seconds, seed, briefly=self.device.emulated)
+        found = self._result(job, jobs.GenerationsRun)
+        tell(1.0)
+        times = unpacked(found.times_ms)
+        return [Generation(loaded, times[str(place)]) for place, loaded in enumerate(found.loaded)]
 
     def load(self, message: bytes) -> tuple[int, bytes]:
         """A child there that holds a model, by its number, and what it said first."""

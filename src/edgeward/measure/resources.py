@@ -1,6 +1,29 @@
 """Memory of this process and of the machine, as the kernel counts it."""
 
 from pathlib import Path
+from typing import NamedTuple
+
+
+class MemoryUsed(NamedTuple):
+    """Bytes, and how they were counted: PSS shares what several processes have among them, RSS counts it whole."""
+
+    size: int
+    kind: str
+
+
+def used_memory(process: Path = Path("/proc/self")) -> MemoryUsed:
+    """What this process holds now: PSS (smaps_rollup, since Linux 4.14), RSS where the kernel has none."""
+    try:
+        lines = (process / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        if line.startswith("Pss:"):
+            return MemoryUsed(int(line.split()[1]) * 1024, "PSS")
+    for line in (process / "status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return MemoryUsed(int(line.split()[1]) * 1024, "RSS")
+    return MemoryUsed(0, "RSS")
 
 
 def peak_memory_bytes(process: Path = Path("/proc/self")) -> int:

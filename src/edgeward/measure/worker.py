@@ -8,7 +8,7 @@ import gc
 import os
 import resource
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, BinaryIO
@@ -23,7 +23,9 @@ from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import (
     Contender,
     ErrorTold,
+    Fresh,
     Job,
+    Loaded,
     Open,
     Opened,
     Ready,
@@ -39,11 +41,9 @@ from edgeward.measure.jobs import (
     packed,
     unpacked,
 )
-from edgeward.measure.resources import available_memory_bytes, peak_memory_bytes
+from edgeward.measure.resources import available_memory_bytes, peak_memory_bytes, used_memory
 
 Feeds = dict[str, NDArray[Any]]
-
-_UNTIMED_RUNS = 3
 
 
 def alone(job: Solo) -> SoloResult:
@@ -79,16 +79,49 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
     yield Ready()
     for message in turns:
         turn: Turn = decode(message, Turn)
-        run, samples = calls[turn.contender]
-        sample = samples[turn.sample % len(samples)]
-        for _ in range(_UNTIMED_RUNS):
-            run(sample)
-        times = []
-        for _ in range(turn.runs):
-            begin = perf_counter_ns()
-            run(sample)
-            times.append(perf_counter_ns() - begin)
-        yield Timed(tuple(times))
+        yield _timed(*calls[turn.contender], turn)
+
+
+def fresh(job: Fresh, messages: Iterable[bytes]) -> Iterator[Result]:
+    """Ready; then, at a message, what loading cost in this process that did nothing before; then each turn's times."""
+    samples = _feeds(job.contender)
+    runtimes.load(job.contender.runtime)  # importing it is not loading the model
+    yield Ready()
+    turns = iter(messages)
+    if next(turns, None) is None:
+        return
+    before = used_memory()
+    start = perf_counter_ns()
+    session = _load(job.contender)
+    loaded = perf_counter_ns()
+    with_model = used_memory()
+    begin = perf_counter_ns()
+    session.run(samples[0])
+    first = perf_counter_ns() - begin
+    session.run(samples[0])
+    with_arena = used_memory()
+    yield Loaded(
+        load_ms=(loaded - start) / 1e6, first_ms=first / 1e6,
+        process_bytes=before.size, model_bytes=max(0, with_model.size - before.size),
+        arena_bytes=max(0, with_arena.size - with_model.size),
+        peak_bytes=peak_memory_bytes(), kind=with_arena.kind,
+    )  # fmt: skip
+    gc.collect()
+    gc.disable()
+    for message in turns:
+        yield _timed(session.run, samples, decode(message, Turn))
+
+
+def _timed(run: Callable[[Feeds], object], samples: Sequence[Feeds], turn: Turn) -> Timed:
+    sample = samples[turn.sample % len(samples)]
+    for _ in range(turn.untimed):
+        run(sample)
+    times = []
+    for _ in range(turn.runs):
+        begin = perf_counter_ns()
+        run(sample)
+        times.append(perf_counter_ns() - begin)
+    return Timed(tuple(times))
 
 
 def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
@@ -141,6 +174,8 @@ def main() -> None:
 def _answers(job: Job, messages: Iterable[bytes]) -> Iterable[Result]:
     if isinstance(job, Solo):
         return [alone(job)]
+    if isinstance(job, Fresh):
+        return fresh(job, messages)
     return opened(job, messages) if isinstance(job, Open) else stable(job, messages)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from edgeward.records.base import Bytes, Count, Digest, Document, Instant, Positive, Record, Slug
+from edgeward.records.bench import MemorySplit
 from edgeward.records.model import Dataset, Preprocess
 from edgeward.records.target import Budget
 
@@ -79,6 +80,7 @@ class Measurement(Record):
     throttled: bool
     load_ms: Positive | None = None
     first_ms: Positive | None = None
+    memory: MemorySplit | None = None
 
 
 class Comparison(Record):

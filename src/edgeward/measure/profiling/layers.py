@@ -88,7 +88,7 @@ def _work(kernel: Kernel, places: tuple[int, ...], graph: SourceGraph) -> Work:
     moved, kept = _bytes(places, graph, precision)
     output = graph.tensors.get(nodes[-1].outputs[0]) if nodes and nodes[-1].outputs else None
     return Work(
-        name=main.name if main else kernel.time.name, op=_op(kernel, [node.op for node in nodes]),
+        name=main.name if main else _inserted(kernel.time.name, graph), op=_op(kernel, [node.op for node in nodes]),
         places=places, shape=output.shape if output else None, time_ms=kernel.time.time_ms, device=kernel.device,
         precision=precision, kernel=kernel.detail or kernel.time.kernel, macs=macs,
         operations=None if macs is None or output is None else 2 * macs if macs else output.elements,
@@ -96,6 +96,12 @@ def _work(kernel: Kernel, places: tuple[int, ...], graph: SourceGraph) -> Work:
         is_conversion=_is_conversion(kernel, [node.op for node in nodes]),
         is_depthwise=main is not None and main.is_depthwise, channels=_channels(places, graph),
     )  # fmt: skip
+
+
+def _inserted(name: str, graph: SourceGraph) -> str:
+    """What the runtime put in has a name of its own; where that is made of an operator's, it is said which."""
+    places = [place for place in numbers_in(name) if place < len(graph.nodes)]
+    return f"for {graph.nodes[places[0]].name}" if places else name
 
 
 def _op(kernel: Kernel, ops: Sequence[str]) -> str:

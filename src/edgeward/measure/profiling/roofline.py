@@ -14,6 +14,7 @@ from edgeward.records.profile import ModelProfile, ProfiledLayer
 _SHOWN_SHARE = 0.97
 """The axes hold the layers that make up so much of the time; what is beyond them stands at the edge."""
 _LABELLED = 7
+_WORD_PX, _WORD_START = 6.6, 14.0
 _LARGEST_RADIUS = 15.0
 _SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -68,11 +69,13 @@ def roofline(profile: ModelProfile, width: float) -> str:
     frame = Box(46, 26, width - 12, height - 46)
     field = _Field(profile, frame, *_axes(profile, spots, frame), width >= NARROW)
     taken: list[Box] = []
-    drawn = [*_frame(field), *_roofs(field, taken)]
+    roofs, words = _roofs(field, taken)
+    drawn = [*_frame(field), *roofs]
     order = sorted(spots, key=lambda spot: -spot.layer.time_ms)
     placed = [(spot, *_place(field, spot), _radius(field, spot)) for spot in order]
     drawn += [_mark(field, *one) for one in placed]
     taken += [Box(x - r, y - r, x + r, y + r) for _, x, y, r in placed]
+    drawn += words
     for spot, x, y, radius in placed[:_LABELLED]:
         drawn += _label(field, spot, x, y, radius, taken)
     told = f"{percent(profile.share_of_limit)} of the measured limit in all"
@@ -133,57 +136,69 @@ def _power(value: float) -> str:
     return f"{value:g}" if -3 < power < 4 else f"10{str(power).translate(_SUPERSCRIPTS)}"
 
 
-def _roofs(field: _Field, taken: list[Box]) -> list[svg.Element]:
-    """A flat line for each precision from where the fastest level of memory reaches it, and a slope for each level."""
+def _roofs(field: _Field, taken: list[Box]) -> tuple[list[svg.Element], list[svg.Element]]:
+    """A flat line for each precision from where the fastest level of memory reaches it, and a slope for each level;
+    and their words."""
     roofs, frame = field.profile.roofs, field.frame
     fastest, top = max(band.gb_per_s for band in roofs.bandwidths), max(roofs.gops_per_s.values())
     used = {layer.precision for layer in field.profile.layers}
-    drawn: list[svg.Element] = []
+    lines, words = list[svg.Element](), list[svg.Element]()
     for precision, peak in roofs.gops_per_s.items():
         y, look = field.y.at(peak), "roof" if precision in used else "roof-other"
-        drawn.append(line(max(frame.left, field.x.at(peak / fastest)), y, frame.right, y, look))
+        start = max(frame.left, field.x.at(peak / fastest))
+        lines.append(line(start, y, frame.right, y, look))
+        taken.append(Box(start, y - 1, frame.right, y + 1))
         said = f"{_SHORT.get(precision, precision)} {peak:.0f} GOP/s"
-        drawn.append(text(frame.right, y - 5, said, "roof-word", anchor="end"))
-        taken += [
-            label_box(frame.right, y - 5, said, "end"),
-            Box(field.x.at(peak / fastest), y - 1, frame.right, y + 1),
-        ]
+        words.append(_flat_word(frame.right, y, said, taken))
     for band in roofs.bandwidths:
-        drawn += _slope(field, band.level, band.gb_per_s, top, taken)
-    return drawn
+        _slope(field, (band.level, band.gb_per_s, top), taken, (lines, words))
+    return lines, words
 
 
-def _slope(field: _Field, level: str, rate: float, top: float, taken: list[Box]) -> list[svg.Element]:
+def _flat_word(right: float, y: float, said: str, taken: list[Box]) -> svg.Element:
+    """Above its line at the right; below it where another word is there."""
+    at = next(
+        (
+            at
+            for at in (y - 5, y + 15, y - 18)
+            if not any(label_box(right, at, said, "end").meets(box) for box in taken)
+        ),
+        y - 5,
+    )
+    taken.append(label_box(right, at, said, "end"))
+    return text(right, at, said, "roof-word", anchor="end")
+
+
+def _slope(
+    field: _Field,
+    band: tuple[str, float, float],
+    taken: list[Box],
+    into: tuple[list[svg.Element], list[svg.Element]],
+) -> None:
     """From the left or lower edge up to the highest peak, its word along it."""
-    x, y = field.x, field.y
-    start = max(x.low, y.low / rate)
-    end = min(x.high, top / rate)
+    x, y, (level, rate, top) = field.x, field.y, band
+    start, end = max(x.low, y.low / rate), min(x.high, top / rate)
     if start >= end:
-        return []
-    ends = (x.at(start), y.at(start * rate), x.at(end), y.at(end * rate))
-    angle = math.degrees(math.atan2(ends[3] - ends[1], ends[2] - ends[0]))
+        return
+    x1, y1, x2, y2 = x.at(start), y.at(start * rate), x.at(end), y.at(end * rate)
+    angle, along = math.atan2(y2 - y1, x2 - x1), math.hypot(x2 - x1, y2 - y1)
+    into[0].append(line(x1, y1, x2, y2, "roof"))
+    for step in range(0, int(along), 9):
+        at_x, at_y = x1 + math.cos(angle) * step, y1 + math.sin(angle) * step
+        taken.append(Box(at_x - 3, at_y - 3, at_x + 3, at_y + 3))
     said = f"{level} {rate:.0f} GB/s"
-    at = 14.0
-    along = math.hypot(ends[2] - ends[0], ends[3] - ends[1])
-    shift_x, shift_y = math.cos(math.radians(angle)) * at, math.sin(math.radians(angle)) * at
-    place = (ends[0] + shift_x, ends[1] + shift_y)
-    for share in (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9):
-        middle = (ends[0] + share * (ends[2] - ends[0]), ends[1] + share * (ends[3] - ends[1]))
-        taken.append(Box(middle[0] - 2, middle[1] - 2, middle[0] + 2, middle[1] + 2))
-    drawn: list[svg.Element] = [line(*ends, "roof")]
-    if along > 7 * len(said):
-        drawn.append(
-            svg.Text(
-                x=round(place[0], 1), y=round(place[1] - 5, 1), text=escape(said), class_=["roof-word"],
-                transform=[svg.Rotate(round(angle, 1), round(place[0], 1), round(place[1], 1))],
-            )
-        )  # fmt: skip
-        length = 6.4 * len(said)
-        for step in range(0, int(length), 8):
-            px = place[0] + math.cos(math.radians(angle)) * step
-            py = place[1] + math.sin(math.radians(angle)) * step
-            taken.append(Box(px - 4, py - 16, px + 8, py + 2))
-    return drawn
+    if along < _WORD_PX * len(said) + _WORD_START:
+        return
+    at_x, at_y = x1 + math.cos(angle) * _WORD_START, y1 + math.sin(angle) * _WORD_START
+    turn = svg.Rotate(round(math.degrees(angle), 1), round(at_x, 1), round(at_y, 1))
+    into[1].append(
+        svg.Text(
+            x=round(at_x, 1), y=round(at_y - 5, 1), text=escape(said), class_=["roof-word"], transform=[turn]
+        )
+    )  # fmt: skip
+    for step in range(0, int(_WORD_PX * len(said)), 8):
+        word_x, word_y = at_x + math.cos(angle) * step, at_y + math.sin(angle) * step
+        taken.append(Box(word_x - 4, word_y - 16, word_x + 8, word_y + 2))
 
 
 def _place(field: _Field, spot: _Spot) -> tuple[float, float]:

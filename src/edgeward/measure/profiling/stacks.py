@@ -8,6 +8,10 @@ _FRAME = re.compile(r"\s+[0-9a-f]+ (.+?)(?:\+0x[0-9a-f]+)? \((.*)\)$")
 _PYTHON = re.compile(r"python3|libpython|_PyEval|^Py|^_Py|cfunction|method_vectorcall")
 
 
+_STARTS = ("__libc_start", "_start", "__libc_init_first")
+"""What every program has below its first function."""
+
+
 class Frame(NamedTuple):
     """A function and the file that it is in."""
 
@@ -24,9 +28,9 @@ def folded(script: str) -> Counter[Stack]:
     frames: list[Frame] = []
     for line in [*script.splitlines(), ""]:
         told = _FRAME.match(line)
-        if told:
+        if told and not told[1].startswith(_STARTS):
             frames.append(_frame(told[1], told[2]))
-        elif frames:
+        elif not told and frames:
             found[_joined(frames[::-1])] += 1
             frames = []
     return found

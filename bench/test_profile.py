@@ -1,0 +1,179 @@
+"""Do the layers of a profile make up the whole run, and does it agree with the runtimes' own tools?
+
+`python -m pytest bench/test_profile.py -s` prints both tables; nothing here asserts a time. Every tool is run in turn,
+`ROUNDS` times, on one thread.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from edgeward.infer import runtimes
+from edgeward.kit.clock import SystemClock
+from edgeward.measure.profiling.accounts import told_of
+from edgeward.measure.profiling.profile import Given, profile
+from edgeward.optimize import exporters
+from edgeward.records.profile import ModelProfile
+
+ROUNDS = 3
+SECONDS = 1.5
+BESIDE = Path(__file__).resolve().parents[2] / "shared/data/mlperf-tiny"
+MODELS = Path(os.environ.get("EDGEWARD_BENCH_MODELS", BESIDE))
+"""Where resnet8-float.onnx, resnet8-float.tflite, resnet8-int8-reference.tflite and mobilenet.onnx are looked for."""
+BIN = Path(sys.executable).parent
+
+
+class Case(NamedTuple):
+    """A model of a name in a runtime."""
+
+    model: str
+    runtime: str
+    data: bytes
+
+
+def cases() -> list[Case]:
+    """resnet8 in float and int8, and a MobileNet where one was trained (examples/small_images)."""
+    found = []
+    resnet, mobilenet = MODELS / "resnet8-float.onnx", MODELS / "mobilenet.onnx"
+    for name, file in (("resnet8", resnet), ("MobileNet", mobilenet)):
+        if file.is_file():
+            found += [Case(name, runtime, file.read_bytes()) for runtime in ("onnxruntime", "openvino")]
+            lite = MODELS / f"{name}-float.tflite"
+            exported = exporters.load("litert").export
+            found.append(
+                Case(name, "litert", lite.read_bytes() if lite.is_file() else exported(onnx.load(file)).data)
+            )  # fmt: skip
+    whole = MODELS / "resnet8-int8-reference.tflite"
+    if whole.is_file():
+        found.append(Case("resnet8 int8", "litert", whole.read_bytes()))
+    return found
+
+
+def feeds(case: Case) -> dict[str, np.ndarray]:
+    session = runtimes.load(case.runtime).load(case.data, threads=1)
+    generator = np.random.default_rng(0)
+    shapes = {spec.name: [dim if isinstance(dim, int) else 1 for dim in spec.shape] for spec in session.inputs}
+    kinds = {spec.name: spec.dtype for spec in session.inputs}
+    return {name: (10 * generator.normal(size=shape)).astype(kinds[name]) for name, shape in shapes.items()}
+
+
+def profiled(case: Case) -> ModelProfile:
+    given = Given(case.model, case.data, case.runtime, 1, [feeds(case)])
+    return profile(given, seconds=SECONDS, clock=SystemClock())
+
+
+def plainly(case: Case) -> tuple[float, ...]:
+    """Milliseconds of the runs without the profiler in one profile."""
+    return told_of(
+        case.runtime, case.data, case.data, [feeds(case)], threads=1, seconds=SECONDS
+    ).plain_ms  # fmt: skip
+
+
+def spread(values: list[float]) -> str:
+    return f"{median(values):.3f} ({min(values):.3f}–{max(values):.3f})"
+
+
+def test_the_layers_make_up_the_whole() -> None:
+    chosen = cases()
+    if not chosen:
+        pytest.skip("there is no resnet8 beside this repository")
+    found: dict[Case, list[ModelProfile]] = {case: [] for case in chosen}
+    for _ in range(ROUNDS):
+        for case in chosen:
+            found[case].append(profiled(case))
+    heads = "model, runtime | whole run µs | layers ÷ whole | under the profiler ÷ whole | share of the limit"
+    print(f"\n| {heads} | operators: ran, fused, folded, removed |")
+    print("|---|---|---|---|---|---|")
+    for case, told in found.items():
+        fates = [sum(node.fate == fate for node in told[0].nodes) for fate in ("ran", "fused", "folded", "removed")]
+        print(
+            f"| {case.model}, {case.runtime} | {1000 * median(one.time_ms for one in told):.0f} "
+            f"| {spread([one.layers_ms / one.time_ms for one in told])} "
+            f"| {spread([(one.profiled_ms or one.time_ms) / one.time_ms for one in told])} "
+            f"| {spread([one.share_of_limit for one in told])} "
+            f"| {sum(fates)}: {', '.join(map(str, fates))} |"
+        )
+
+
+def test_beside_the_runtimes_own_tools() -> None:
+    chosen = [case for case in cases() if case.model in ("resnet8", "MobileNet")]
+    if not chosen:
+        pytest.skip("there is no resnet8 beside this repository")
+    print("\n| model, runtime | `edgeward profile` p50 µs | the other tool | its p50 µs | ratio |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for case in chosen:
+            file = Path(folder) / ("model.tflite" if case.runtime == "litert" else "model.onnx")
+            file.write_bytes(case.data)
+            tool, run = PEERS[case.runtime]
+            ours, theirs = [], []
+            for _ in range(ROUNDS):
+                ours.append(1000 * median(plainly(case)))
+                theirs.append(run(file, case))
+            ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+            print(
+                f"| {case.model}, {case.runtime} | {median(ours):.0f} | {tool} | {median(theirs):.0f} "
+                f"| {spread(ratios)} |"
+            )
+
+
+def benchmark_app(file: Path, case: Case) -> float:
+    """OpenVINO's own tool, synchronous, float32, on one thread: its median in microseconds."""
+    shapes = ",".join(f"{name}{list(value.shape)}".replace(" ", "") for name, value in feeds(case).items())
+    command = [BIN / "benchmark_app", "-m", file, "-api", "sync", "-nthreads", "1", "-nstreams", "1"]
+    command += ["-infer_precision", "CPU:f32", "-hint", "none", "-t", "2", "-shape", shapes]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Median:\s+([\d.]+) (ms|us)", told)
+    assert found, told[-800:]
+    return float(found[1]) * (1000 if found[2] == "ms" else 1)
+
+
+def litert_benchmark(file: Path, _: Case) -> float:
+    """LiteRT's own tool, on one thread: its median in microseconds."""
+    with tempfile.NamedTemporaryFile(suffix=".json") as result:
+        command = [BIN / "litert-benchmark", "--model", file, "--num_threads", "1", "--num_runs", "3000"]
+        command += ["--warmup_runs", "200", "--result_json", result.name]
+        subprocess.run(command, capture_output=True, text=True, check=True)
+        told = json.loads(Path(result.name).read_text())
+    return 1000 * float(next(value for name, value in flat(told).items() if "median" in name or "p50" in name))
+
+
+def flat(told: object, name: str = "") -> dict[str, object]:
+    if not isinstance(told, dict):
+        return {name: told}
+    return {key: value for part, inner in told.items() for key, value in flat(inner, f"{name}.{part}").items()}
+
+
+def ort_profiler(file: Path, case: Case) -> float:
+    """ONNX Runtime with its profiler on: the median of its event for a whole run, in microseconds."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.enable_profiling = True
+    with tempfile.TemporaryDirectory() as folder:
+        options.profile_file_prefix = f"{folder}/profile"
+        session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+        given = feeds(case)
+        begin = perf_counter_ns()
+        while perf_counter_ns() - begin < 2e9:
+            session.run(None, given)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return float(median(event["dur"] for event in events if event["name"] == "model_run"))
+
+
+PEERS = {
+    "onnxruntime": ("its own profiler (`enable_profiling`)", ort_profiler),
+    "openvino": ("`benchmark_app -api sync`", benchmark_app),
+    "litert": ("`litert-benchmark`", litert_benchmark),
+}

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgeward.infer.account import Account, Kernel
+from edgeward.infer.account import Account, Assigned, Kernel
 from edgeward.infer.node_times import NodeTime
 from edgeward.kit.errors import WrongInput
 from edgeward.measure.profiling import requirements
@@ -103,6 +103,21 @@ def test_in_int8_weights_and_activations_are_a_quarter() -> None:
     told = Account((kernel("@0@", 0.02, "int8"), kernel("@2@", 0.02), kernel("@4@", 0.02)))
     (conv, *_), _ = layers_of(told, graph)
     assert conv.moved_bytes == 8 * 64 + 16 * 8 * 9 + 16 * 64
+
+
+def test_what_a_provider_compiled_stands_for_the_part_that_it_was_assigned() -> None:
+    graph = source_graph(model(), {"x": (1, 8, 8, 8)})
+    assigned = (
+        *(Assigned(f"@{place}@", "Conv", "QNN", part=0) for place in (0, 1, 2)),
+        Assigned("@4@", "Gemm", "CPU", part=1),
+    )
+    compiled = kernel("QNNExecutionProvider_QNN_123_0", 0.02, device="QNN")
+    works, found = layers_of(Account((compiled, kernel("@4@", 0.01)), assigned), graph)
+    assert [work.places for work in works] == [(0, 1, 2), (4,)]
+    assert works[0].macs == 16 * 64 * 8 * 9 + 16 * 64 * 9
+    assert [work.device for work in works] == ["QNN", "CPU"]
+    assert reason_of(works[1], limit_of(works[1], ROOFS, model_bytes=0), ROOFS, "QNN") == "fallback"
+    assert len(found.of_nodes) == 5
 
 
 def test_every_operator_has_one_end_even_where_the_runtime_names_few() -> None:

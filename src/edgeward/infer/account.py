@@ -8,11 +8,12 @@ from edgeward.records.model import TensorSpec
 
 
 class Assigned(NamedTuple):
-    """An operator as the runtime assigned it to a back-end, before the back-end joined it with others."""
+    """An operator as the runtime assigned it to a back-end, in the `part` that the back-end got in one piece."""
 
     name: str
     op: str
     device: str
+    part: int = 0
 
 
 class Kernel(NamedTuple):

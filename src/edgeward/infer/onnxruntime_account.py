@@ -46,7 +46,8 @@ def account(
     folder = tempfile.TemporaryDirectory(prefix="edgeward-profile-")
     chosen = with_profiling(options or options_for(threads), folder.name)
     chosen.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    chosen.optimized_model_filepath = str(Path(folder.name) / _GRAPH)
+    if options is None:  # a graph with parts that a provider compiled cannot be written down
+        chosen.optimized_model_filepath = str(Path(folder.name) / _GRAPH)
     return OrtAccount(opened(model, chosen, [CPU] if options is None else providers), folder)
 
 
@@ -61,7 +62,7 @@ def _assigned(session: Any) -> tuple[Assigned, ...]:
     if told is None:
         return ()
     return tuple(
-        Assigned(str(node.name), str(node.op_type), str(part.ep_name).removesuffix("ExecutionProvider"))
-        for part in told()
+        Assigned(str(node.name), str(node.op_type), str(part.ep_name).removesuffix("ExecutionProvider"), place)
+        for place, part in enumerate(told())
         for node in part.get_nodes()
     )

@@ -12,6 +12,8 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as faults
 
+from edgeward.infer.account import Accountant
+from edgeward.infer.onnxruntime_account import account
 from edgeward.infer.onnxruntime_session import CPU, OrtSession, opened, options_for, sentence, smoke_model, version
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Unsupported
@@ -114,16 +116,29 @@ class OnnxRuntimeOn:
         stated = OrtSession(opened(model, options_for(1), [CPU]))
         return FixedSession(stated, lambda sizes: self._placed(model, threads, sizes))
 
+    def account(self, model: bytes, *, threads: int) -> Accountant:
+        """Of one sample: free dimensions are of size 1. What the provider compiled is one kernel for each part."""
+        provider = self._provider
+        options = self._options(threads, {})
+        return account(
+            model, threads=threads, options=options,
+            providers=self._offered(options, provider.options(model, threads)),
+        )  # fmt: skip
+
     def smoke_model(self) -> bytes:
         return smoke_model()
 
-    def _placed(self, model: bytes, threads: int, sizes: Sizes) -> PlacedSession:
-        provider = self._provider
-        options = options_for(provider.session_threads or threads)
-        for key, value in {**provider.entries, "session.record_ep_graph_assignment_info": "1"}.items():
+    def _options(self, threads: int, sizes: Sizes) -> ort.SessionOptions:
+        options = options_for(self._provider.session_threads or threads)
+        for key, value in {**self._provider.entries, "session.record_ep_graph_assignment_info": "1"}.items():
             options.add_session_config_entry(key, value)
         for dim, size in sizes.items():
             options.add_free_dimension_override_by_name(dim, size)
+        return options
+
+    def _placed(self, model: bytes, threads: int, sizes: Sizes) -> PlacedSession:
+        provider = self._provider
+        options = self._options(threads, sizes)
         session = opened(model, options, self._offered(options, provider.options(model, threads)))
         if provider.name not in session.get_providers():
             raise Unsupported(

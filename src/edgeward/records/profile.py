@@ -75,7 +75,8 @@ class PlacedNode(Record):
 
 
 class Loss(Record):
-    """Time beyond the limit that has one reason, and what could be done. `beside`: counted in others too."""
+    """Time beyond the limit that has one reason, and what could be done. `beside`: it is counted in others too, or is
+    within the limit."""
 
     kind: str
     title: str

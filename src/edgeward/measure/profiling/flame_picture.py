@@ -14,6 +14,7 @@ _WIDTH, _ROW, _TOP = 880.0, 18.0, 26.0
 _LEAST_PX = 0.7
 _CHARACTER_PX = 6.3
 _DEEPEST = 48
+_RUNTIMES = ("onnxruntime", "LiteRt", "litert", "openvino", "tbb", "generated")
 
 __all__ = ["Stack", "drawn"]
 
@@ -82,8 +83,4 @@ def _row(box: _Box, left: float, width: float, level: int, of: tuple[float, int]
 def _look(frame: Frame) -> str:
     if frame.file in ("python", "kernel", ""):
         return frame.file or "all"
-    return (
-        "runtime"
-        if any(word in frame.file for word in ("onnxruntime", "LiteRt", "litert", "openvino", "[", "tbb"))
-        else "other"
-    )
+    return "runtime" if any(word in frame.file for word in _RUNTIMES) else "other"

@@ -54,7 +54,23 @@ def _told(account: Account, graph: SourceGraph) -> list[tuple[int, ...]]:
     if account.graph:
         known = told_by_graph(graph, onnx.load_model_from_string(account.graph))
         return [known.get(kernel.time.name, ()) for kernel in account.kernels]
-    return [_named(kernel.sources, graph) for kernel in account.kernels]
+    named = [_named(kernel.sources, graph) for kernel in account.kernels]
+    return _with_parts(account, named, graph) if account.assigned else named
+
+
+def _with_parts(account: Account, named: Sequence[tuple[int, ...]], graph: SourceGraph) -> list[tuple[int, ...]]:
+    """A kernel that a back-end compiled names no operator: the parts that it was assigned, in turn, are its own."""
+    taken = {place for places in named for place in places}
+    parts: dict[str, dict[int, list[int]]] = {}
+    for one in account.assigned:
+        for place in numbers_in(one.name):
+            if place not in taken and place < len(graph.nodes):
+                parts.setdefault(one.device, {}).setdefault(one.part, []).append(place)
+    waiting = {device: [tuple(parts[device][key]) for key in sorted(parts[device])] for device in parts}
+    return [
+        places or (waiting[kernel.device].pop(0) if waiting.get(kernel.device) and kernel.device != "CPU" else ())
+        for kernel, places in zip(account.kernels, named, strict=True)
+    ]
 
 
 def _named(sources: Sequence[str], graph: SourceGraph) -> tuple[int, ...]:

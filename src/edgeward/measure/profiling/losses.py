@@ -7,7 +7,7 @@ from edgeward.measure.profiling.layers import Work
 from edgeward.measure.profiling.limits_of_layers import Limit
 from edgeward.records.profile import Loss, Roofs
 
-_TINY_CALLS = 4
+_TINY_CALLS = 2
 """A layer of so many empty calls or fewer is one whose call counts."""
 _VECTOR = 16
 """Channels that a vector of 512 bits holds in float32; those of other CPUs are 8 or 4 wide, which divide it."""
@@ -65,7 +65,7 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
         "larger batch, where latency allows it, or fewer and larger layers.",
     ),
     "memory": (
-        "layers that wait for memory",
+        "layers that wait for memory, near its limit",
         "They move more than they multiply. Fewer bits (int8 moves a quarter of float32), layers joined with their "
         "neighbours, or smaller activations.",
     ),
@@ -91,14 +91,12 @@ def reason_of(work: Work, limit: Limit | None, roofs: Roofs, main_device: str) -
         return "fallback"
     if limit is None:
         return "unknown" if work.time_ms > _TINY_CALLS * roofs.call_ms else "call"
-    if limit.time_ms >= _FILLED * work.time_ms and limit.bound == "compute":
-        return ""
+    if limit.time_ms >= _FILLED * work.time_ms:
+        return "memory" if limit.bound == "memory" else ""
     if work.time_ms <= _TINY_CALLS * roofs.call_ms:
         return "call"
     if work.is_depthwise:
         return "depthwise"
-    if limit.bound == "memory":
-        return "memory"
     if work.channels and any(size % _VECTOR for size in _filled(work)):
         return "shape"
     return "small"
@@ -113,11 +111,11 @@ def _filled(work: Work) -> tuple[int, ...]:
 def losses(
     works: Sequence[Work], limits: Sequence[Limit | None], reasons: Sequence[str], facts: Facts
 ) -> tuple[Loss, ...]:
-    """Those with most time first. Of changes of layout, conversions and fallbacks all time counts: it need not be."""
+    """Those with most time first. Of changes of layout and conversions all time counts, since it need not be; of layers
+    that wait for memory what their multiplications do not need, which the limit allows for."""
     lost: dict[str, list[tuple[float, str]]] = {}
     for work, limit, reason in zip(works, limits, reasons, strict=True):
-        whole = reason in ("layout", "conversion", "unknown")
-        beyond = work.time_ms - (0.0 if whole or limit is None else limit.time_ms)
+        beyond = work.time_ms - _needed_ms(reason, limit)
         if reason and beyond > 0:
             lost.setdefault(reason, []).append((beyond, work.name))
     if facts.between_ms > 0:
@@ -127,12 +125,19 @@ def losses(
     return tuple(sorted(found, key=lambda loss: -loss.time_ms))
 
 
+def _needed_ms(reason: str, limit: Limit | None) -> float:
+    """What would be left of a layer: its multiplications where it waits for memory, nothing where it need not be."""
+    if limit is None or reason in ("layout", "conversion", "unknown"):
+        return 0.0
+    return limit.compute_ms if reason == "memory" else limit.time_ms
+
+
 def _loss(kind: str, items: list[tuple[float, str]], whole_ms: float) -> Loss:
     title, advice = _TEXTS[kind]
     time_ms = sum(time for time, _ in items)
     return Loss(
         kind=kind, title=title, time_ms=time_ms, share=time_ms / whole_ms,
-        layers=tuple(name for _, name in sorted(items, reverse=True) if name), advice=advice,
+        layers=tuple(name for _, name in sorted(items, reverse=True) if name), advice=advice, beside=kind == "memory",
     )  # fmt: skip
 
 

@@ -29,6 +29,7 @@ from edgeward.records.profile import ModelProfile, PlacedNode, ProfiledLayer, Ro
 
 Feeds = Sequence[Mapping[str, NDArray[Any]]]
 _ALL_THREADS_S = 0.5
+_DISTURBED = 0.1
 _LONG_MS = 0.01
 """What a layer takes at least that counts as evidence of a peak: profilers tell whole microseconds."""
 
@@ -176,6 +177,11 @@ def _placed(graph: SourceGraph, fates: Fates, layers: Sequence[ProfiledLayer]) -
 
 def _remarks(told: Told, roofs: Roofs, facts: Facts, given: Given) -> tuple[str, ...]:
     said = list(clock_remarks(facts))
+    if abs(facts.between_ms) > _DISTURBED * facts.whole_ms and facts.between_ms < 0:
+        said.append(
+            "the layers under the profiler add up to more than the run without it: other work on the machine disturbed "
+            "one of the two, or the profiler weighs on layers this small; a quiet machine or a longer --seconds tells"
+        )
     if told.account.remark:
         said.append(told.account.remark)
     if told.placement:

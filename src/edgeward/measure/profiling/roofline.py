@@ -150,8 +150,9 @@ def _roofs(field: _Field, taken: list[Box]) -> tuple[list[svg.Element], list[svg
         taken.append(Box(start, y - 1, frame.right, y + 1))
         said = f"{_SHORT.get(precision, precision)} {peak:.0f} GOP/s"
         words.append(_flat_word(frame.right, y, said, taken))
+    named: list[Box] = []
     for band in roofs.bandwidths:
-        _slope(field, (band.level, band.gb_per_s, top), taken, (lines, words))
+        _slope(field, (band.level, band.gb_per_s, top), taken, (lines, words), named)
     return lines, words
 
 
@@ -174,6 +175,7 @@ def _slope(
     band: tuple[str, float, float],
     taken: list[Box],
     into: tuple[list[svg.Element], list[svg.Element]],
+    words: list[Box],
 ) -> None:
     """From the left or lower edge up to the highest peak, its word along it."""
     x, y, (level, rate, top) = field.x, field.y, band
@@ -187,18 +189,34 @@ def _slope(
         at_x, at_y = x1 + math.cos(angle) * step, y1 + math.sin(angle) * step
         taken.append(Box(at_x - 3, at_y - 3, at_x + 3, at_y + 3))
     said = f"{level} {rate:.0f} GB/s"
-    if along < _WORD_PX * len(said) + _WORD_START:
-        return
-    at_x, at_y = x1 + math.cos(angle) * _WORD_START, y1 + math.sin(angle) * _WORD_START
+    length = _WORD_PX * len(said)
+    for start_px, above in ((_WORD_START, True), (_WORD_START, False), (_WORD_START + 1.1 * length, True)):
+        boxes = _along((x1, y1), angle, (start_px, length), above=above)
+        if along > start_px + length and not any(box.meets(word) for box in boxes for word in words):
+            into[1].append(_slope_word((x1, y1), angle, start_px, said, above=above))
+            words += boxes
+            taken += boxes
+            return
+
+
+def _along(origin: tuple[float, float], angle: float, span: tuple[float, float], *, above: bool) -> list[Box]:
+    """What a word beside a slope covers, in small boxes."""
+    start, length = span
+    up, down = (-14, 0) if above else (2, 16)
+    found = []
+    for step in range(int(start), int(start + length), 8):
+        at_x, at_y = origin[0] + math.cos(angle) * step, origin[1] + math.sin(angle) * step
+        found.append(Box(at_x - 4, at_y + up, at_x + 8, at_y + down))
+    return found
+
+
+def _slope_word(origin: tuple[float, float], angle: float, start: float, said: str, *, above: bool) -> svg.Element:
+    at_x, at_y = origin[0] + math.cos(angle) * start, origin[1] + math.sin(angle) * start
     turn = svg.Rotate(round(math.degrees(angle), 1), round(at_x, 1), round(at_y, 1))
-    into[1].append(
-        svg.Text(
-            x=round(at_x, 1), y=round(at_y - 5, 1), text=escape(said), class_=["roof-word"], transform=[turn]
-        )
+    shift = -5 if above else 14
+    return svg.Text(
+        x=round(at_x, 1), y=round(at_y + shift, 1), text=escape(said), class_=["roof-word"], transform=[turn]
     )  # fmt: skip
-    for step in range(0, int(_WORD_PX * len(said)), 8):
-        word_x, word_y = at_x + math.cos(angle) * step, at_y + math.sin(angle) * step
-        taken.append(Box(word_x - 4, word_y - 16, word_x + 8, word_y + 2))
 
 
 def _place(field: _Field, spot: _Spot) -> tuple[float, float]:

@@ -8,6 +8,7 @@ _FRAME = re.compile(r"\s+[0-9a-f]+ (.+?)(?:\+0x[0-9a-f]+)? \((.*)\)$")
 _PYTHON = re.compile(r"python3|libpython|_PyEval|^Py|^_Py|cfunction|method_vectorcall")
 
 
+_GENERATED = re.compile(r"perf-?\d+\.map$|//anon|\[anon")
 _STARTS = ("__libc_start", "_start", "__libc_init_first")
 """What every program has below its first function."""
 
@@ -42,6 +43,8 @@ def _frame(name: str, file: str) -> Frame:
         return Frame(name, "kernel")
     if _PYTHON.search(base) or (_PYTHON.search(name) and not base.endswith(".so")):
         return Frame("Python", "python")
+    if _GENERATED.search(file):
+        return Frame("generated code", "generated")
     if name == "[unknown]":
         return Frame(f"in {base}" if base and base != "[unknown]" else "unknown", base)
     return Frame(name.partition("(")[0] if "(" in name and not name.startswith("(") else name, base)

@@ -43,8 +43,11 @@ def figures(loss: Loss) -> str:
     many = (
         f", {len(loss.layers)} layers" if len(loss.layers) > 1 else f", {short(loss.layers[0])}" if loss.layers else ""
     )
-    beside = ", counted in the others too" if loss.beside else ""
+    beside = _BESIDE.get(loss.kind, "") if loss.beside else ""
     return f"{milliseconds(loss.time_ms)} ({percent(loss.share)}): {loss.title}{many}{beside}"
+
+
+_BESIDE = {"threads": ", counted in the others too", "memory": ", which the limit allows for"}
 
 
 def placed(found: ModelProfile) -> str:

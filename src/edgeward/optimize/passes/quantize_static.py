@@ -39,6 +39,7 @@ _SAMPLES = {"minmax": 256, "percentile": 128, "entropy": 128, "mse": 128}
 """Calibration samples by method: histograms of every tensor are kept in memory."""
 
 
+_NAMED = 12
 _NOT_QUITE_ONE = 1.00001
 """OpenVINO takes a rounding by 1 out as idle, and with it the sign that the bytes are quantised values."""
 
@@ -69,7 +70,8 @@ class QuantizeStatic:
         if options["float_tail"]:
             _leave_unrounded(quantised)
         free = options["entry"] == "bytes" and _enter_for_free(quantised)
-        return Passed(quantised, context.preprocess, ("the raw sample enters quantised as it is",) if free else ())
+        notes = (*_told(model, kept), *(("the raw sample enters quantised as it is",) if free else ()))
+        return Passed(quantised, context.preprocess, notes)
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types
@@ -103,6 +105,15 @@ def _kept_float(model: onnx.ModelProto, names: str, scope: str) -> frozenset[str
         raise Unsupported(f"all {len(layers)} layers are to stay in float: nothing is left to quantise")
     marked = frozenset(node.name for node in model.graph.node if node.name.startswith(STAYS_FLOAT))
     return marked.union(wanted, around(model, wanted, _WITH_THEM if scope == "all" else ()))
+
+
+def _told(model: onnx.ModelProto, kept: Collection[str]) -> tuple[str, ...]:
+    layers = [node.name for node in layers_of(model)]
+    floats = [name for name in layers if name in kept]
+    if not floats:
+        return ()
+    some = ", ".join(floats[:_NAMED]) + (" …" if len(floats) > _NAMED else "")
+    return (f"{len(floats)} of {len(layers)} layers stay in float: {some}",)
 
 
 def _quantised(

@@ -28,12 +28,23 @@ def test_recipes_to_begin_with_have_no_remedies():
 
 
 def test_the_fastest_that_lost_nothing_is_only_fitted_again():
-    assert names(tried("litert-int8-minmax", 0.5), tried("int8-minmax", 0.9)) == {"litert-int8-minmax-refit"}
+    assert names(tried("openvino-int8-minmax", 0.5), tried("int8-minmax", 0.9)) == {"openvino-int8-minmax-refit"}
+
+
+def test_in_litert_one_scale_for_each_tensor_is_tried_too():
+    found = names(tried("litert-int8-minmax", 0.5))
+    assert found == {"litert-int8-minmax-refit", "litert-int8-minmax-tensor"}
+    new = {recipe.name: recipe for recipe in follow_ups((GIVEN, tried("litert-int8-minmax", 0.5)), 0.01, ())}
+    options = [step.options for step in new["litert-int8-minmax-tensor"].steps if step.use == "quantize-static"]
+    assert [option["per_channel"] for option in options] == [False]
+    again = Tried(new["litert-int8-minmax-tensor"], "kept", 0.5, 0.0)
+    assert "litert-int8-minmax-tensor-refit" in names(again)
+    assert not [name for name in names(again) if "tensor-tensor" in name]
 
 
 def test_a_noticeable_loss_asks_for_other_value_ranges():
     found = names(tried("litert-int8-minmax", 0.5, 0.005))
-    assert found == {"litert-int8-minmax-refit", "litert-int8-percentile"}
+    assert found == {"litert-int8-minmax-refit", "litert-int8-percentile", "litert-int8-minmax-tensor"}
 
 
 def test_a_missed_gate_is_treated_in_stages_on_the_fastest():
@@ -58,7 +69,8 @@ def test_what_was_enough_in_one_runtime_is_tried_in_the_others():
 
 def test_what_is_slower_than_the_best_that_keeps_the_gate_is_left():
     assert names(tried("litert-int8-minmax", 0.5), tried("openvino-int8-minmax", 0.6, 0.2)) == {
-        "litert-int8-minmax-refit"
+        "litert-int8-minmax-refit",
+        "litert-int8-minmax-tensor",
     }
 
 

@@ -99,7 +99,12 @@ class LiteRtSession:
         spec = single_spec(self.inputs, self.outputs)
         if spec is None or self._shapes[spec.name][0] != 1:
             return None
-        lock, interpreter, index, results = self._lock, self._interpreter, self._slots[spec.name], self._results
+        lock, interpreter, index, (first, *others) = (
+            self._lock,
+            self._interpreter,
+            self._slots[spec.name],
+            self._results,
+        )
         whole, shape = self._shapes[spec.name], self._shapes[spec.name][1:]
         enter = self._entry(shape)
 
@@ -111,7 +116,8 @@ class LiteRtSession:
                 try:
                     native.SetTensor(index, enter(tensor))
                     native.Invoke()
-                    return [native.GetTensor(result, 0)[0] for result in results]
+                    value = native.GetTensor(first, 0)[0]
+                    return [value, *(native.GetTensor(other, 0)[0] for other in others)] if others else [value]
                 except (RuntimeError, ValueError) as error:
                     raise Failed(f"inference failed in LiteRT: {_sentence(error)}") from error
 

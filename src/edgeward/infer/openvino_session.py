@@ -98,7 +98,8 @@ class OpenVinoSession:
         if spec is None or ready is None or ready.outputs is None or any(len(value) != 1 for value in ready.outputs):
             return None
         lock, infer, (place,) = self._lock, ready.infer, ready.inputs
-        memory, rows = place.memory[0], tuple(value[0] for value in ready.outputs)
+        memory = place.memory[0]
+        first, *others = (value[0].copy for value in ready.outputs)
 
         def run(tensor: NDArray[Any]) -> list[NDArray[Any]]:
             with lock:
@@ -107,7 +108,7 @@ class OpenVinoSession:
                     infer()
                 except RuntimeError as error:
                     raise Failed(f"inference failed in OpenVINO: {_sentence(error)}") from error
-                return [row.copy() for row in rows]
+                return [first(), *(copy() for copy in others)] if others else [first()]
 
         return Single(spec.name, place.dtype, memory.shape, run)
 

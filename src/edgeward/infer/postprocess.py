@@ -53,7 +53,7 @@ def classifier(steps: Postprocess, labels: Sequence[str]) -> Classifier | None:
         return None
     softmaxed, top = step.softmax, step.top
     if top == 1:
-        return partial(_likeliest, labels=labels) if softmaxed else partial(_largest, labels=labels)
+        return partial(_likeliest, labels=labels) if softmaxed else _largest(labels)
     return lambda scores: _best(softmax(scores.reshape(-1)) if softmaxed else scores.reshape(-1), top, labels)
 
 
@@ -63,9 +63,14 @@ def classes_of(steps: Postprocess, scores: NDArray[Any], labels: Sequence[str]) 
     return () if named is None else named(scores)
 
 
-def _largest(scores: NDArray[Any], labels: Sequence[str]) -> tuple[Class, ...]:
-    index = int(scores.argmax())
-    return (_named(index, scores.item(index), labels),)
+def _largest(labels: Sequence[str]) -> Classifier:
+    count = len(labels)
+
+    def name(scores: NDArray[Any]) -> tuple[Class, ...]:
+        index = int(scores.argmax())
+        return (Class(labels[index] if index < count else str(index), index, float(scores.item(index))),)
+
+    return name
 
 
 def _likeliest(scores: NDArray[Any], labels: Sequence[str]) -> tuple[Class, ...]:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from time import perf_counter_ns
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgeward.infer import postprocess as post
@@ -26,7 +27,7 @@ _SAME = 1e-4
 """Sums in another order differ by less, a value rounded to another int8 step by more."""
 
 
-class Answer(NamedTuple):
+class Answer(Struct, frozen=True):
     """What the model says of one sample, and where the time went (milliseconds).
 
     `outputs` has one array per model output without its batch axis; `classes` is empty unless the steps classify,
@@ -63,6 +64,7 @@ class Predictor:
         self._labels = labels
         self._slots = tuple((spec.name, _dtype_of(spec), spec.shape[1:], _size(spec)) for spec in session.inputs)
         self._names = tuple(spec.name for spec in session.outputs)
+        self._first = self._names[0] if self._names else ""
         first = session.inputs[0].shape[:1] if session.inputs else ()
         self._fixed = first[0] if first and isinstance(first[0], int) else None
         self._alone = self._fixed in (None, 1)
@@ -80,7 +82,15 @@ class Predictor:
             if tensor.shape == single.shape and tensor.dtype == single.dtype:
                 ready = perf_counter_ns()
                 values = single.run(tensor)
-                return self._answer(sample, values, start, ready, perf_counter_ns())
+                done = perf_counter_ns()
+                if self.detects is None and len(values) == 1:  # no call more than it takes
+                    value = values[0]
+                    classes = () if self._classes is None else self._classes(value)
+                    end = perf_counter_ns()
+                    return Answer(
+                        {self._first: value}, classes, (ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6
+                    )
+                return self._answer(sample, values, start, ready, done)
         tensors = self.tensors(sample)
         feeds = {name: tensor[None] for name, tensor in tensors.items()} if self._alone else self._batched([tensors])
         ready = perf_counter_ns()

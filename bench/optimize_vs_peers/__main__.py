@@ -118,7 +118,7 @@ def _scored(opened: Opened, prepared: Path, place: Path, entries: list[Entry]) -
         _say(f"{opened.case.name}: scoring {entry.name}")
         try:
             if entry.peer == EDGEWARD:
-                scored = score_edgeward(opened, place / EDGEWARD)
+                scored = score_edgeward(opened.case, place / EDGEWARD)
             else:
                 scored = score_peer(opened, data, entry.runtime, Path(entry.file))
             models.append(Model(entry, scored, size_bytes(Path(entry.file))))

@@ -1,10 +1,12 @@
 """One scorer for every model: input tensors go in one by one, the first output is judged by the case's metric."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from bench.optimize_vs_peers.cases import Opened
+from bench.optimize_vs_peers.cases import Case, Opened, open_case
 from bench.optimize_vs_peers.engines import Engine, open_engine
 from numpy.typing import NDArray
 
@@ -51,8 +53,15 @@ def score_peer(opened: Opened, prepared: LoadedSet, runtime: str, file: Path) ->
     return _checked(found.outputs, found.targets)
 
 
-def score_edgeward(opened: Opened, out: Path) -> Scored:
-    """From the bundle, with the steps that it says; raw samples go in."""
+def score_edgeward(case: Case, out: Path) -> Scored:
+    """From the bundle, in a process of its own: LiteRT decides once in a process which kernels it takes."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_score_bundle, case, out).result()
+
+
+def _score_bundle(case: Case, out: Path) -> Scored:
+    """With the steps that it says; raw samples go in."""
+    opened = open_case(case)
     verified = verify(find_bundle(out / "bundle"), trusted_keys())
     predictor = open_predictor(verified, threads=1)
     data = open_dataset(opened.case.evaluation, verified.manifest.inputs, predictor.session.outputs)

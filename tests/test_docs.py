@@ -14,7 +14,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-WALKED = ["README.md", "docs/bundle.md", pytest.param("docs/start.md", marks=pytest.mark.slow)]
+WALKED = [
+    "README.md",
+    "docs/bundle.md",
+    pytest.param("docs/doctor.md", marks=pytest.mark.slow),
+    pytest.param("docs/start.md", marks=pytest.mark.slow),
+]
 BLOCK = re.compile(r"^```console run\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 OWN_PATH = re.compile(r"`((?:src|docs|tests|bench|examples)/[^`\s*]+)`")

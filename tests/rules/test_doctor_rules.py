@@ -1,12 +1,14 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeward.measure.conditions import Conditions
 from edgeward.measure.doctor import Facts, examine
+from edgeward.measure.system_facts import System, Tried, Versions, Wear
 from edgeward.records.target import AcceleratorFound, RuntimeFound
 
 GB = 10**9
@@ -21,12 +23,23 @@ HAILO = AcceleratorFound(
     kind="hailo8", name="Hailo-8", node="/dev/hailo0", driver="hailo_pci", usable=False,
     reason="edgeward has no runtime for it; HailoRT 4 drives it",
 )  # fmt: skip
+TRIED = Tried(
+    now=1.8e9, user="pi", usable_cpu_count=4, storage_free_bytes=20 * GB, inodes_free=10**6, fsync_ms=3.0,
+    clock_synchronised=True, clock_jump_s=0.0, real_time_limit=50, memory_lock_limit=-1, address_limit_holds=True,
+)  # fmt: skip
+SOUND = System(
+    tried=TRIED, root_read_only=False, root_device="/dev/mmcblk0p2", file_system_errors=0, wear=(), swap_devices=(),
+    swappiness=60, oom_kills=0, rtc_behind_s=0.0, is_real_time_kernel=False, has_btf=True, has_kprobes=True,
+    has_tracefs=True, perf_event_paranoid=1, cgroups="v2", has_rt_group_sched=False, group="",
+    group_rt_runtime_us=None, rt_runtime_us=950000, huge_pages="madvise", versions=(),
+)  # fmt: skip
 HEALTHY = Facts(
     now=datetime(2026, 11, 20, tzinfo=UTC), python="3.11.7", pointer_bits=64, kernel_arch="aarch64", runtimes=(WORKS,),
     telemetry_switch="1", memory_bytes=8 * GB, memory_available_bytes=6 * GB, memory_pressure=0.0,
     swap_bytes=GB, swap_free_bytes=GB, storage_free_bytes=20 * GB, conditions=CALM, pi_throttled=0, accelerators=(),
     closed_nodes={}, usable_cpu_count=4, cpu_limit=None, memory_limit_bytes=None, text_encoding="UTF-8",
     key_folder="/home/pi/.config/edgeward", key_folder_fault=None,
+    system=SOUND,
 )  # fmt: skip
 
 
@@ -80,7 +93,7 @@ def test_a_healthy_machine_has_nothing_but_ok():
         ("key-folder", "warning", {"key_folder_fault": "/home is read-only"}, "read-only", "mkdir -p"),
         ("accelerator-hailo8", "note", {"accelerators": (HAILO,)}, "HailoRT 4 drives it", None),
         ("accelerator-hailo8", "warning", {"accelerators": (HAILO,), "closed_nodes": {"/dev/hailo0": "render"}},
-            "may not open /dev/hailo0", "sudo usermod -aG render $USER"),
+            "may not open /dev/hailo0", "sudo usermod -aG render pi"),
     ],
 )  # fmt: skip
 def test_each_fault_is_found_with_its_weight_and_what_mends_it(check, level, changes, says, mend):
@@ -90,9 +103,96 @@ def test_each_fault_is_found_with_its_weight_and_what_mends_it(check, level, cha
     assert (found.mend is None) if mend is None else (mend in (found.mend or ""))
 
 
+def system(**changes):
+    return replace(SOUND, **changes)
+
+
+def tried(**changes):
+    return replace(SOUND, tried=msgspec.structs.replace(TRIED, **changes))
+
+
+def versions(kind, driver, library, runtime):
+    return system(versions=(Versions(kind=kind, driver=driver, library=library, runtime=runtime),))
+
+
+GROUP = "/sys/fs/cgroup/cpu/edge"
+EMMC = {"device": "mmcblk0", "reserve": 1}
+
+
+@pytest.mark.parametrize(
+    ("check", "level", "changed", "says", "mend"),
+    [
+        ("versions-hailo", "problem", versions("hailo", "4.20.0", "4.22.0", "4.20.0"), "same version", "hailo-all"),
+        ("versions-hailo", "problem", versions("hailo", "4.20.0", None, "4.19.0"), "Python package 4.19.0", "hailo"),
+        ("versions-hailo", "ok", versions("hailo", "4.20.0", "4.20.0", "4.20.0"), "driver 4.20.0", None),
+        ("versions-hailo", "note", versions("hailo", "4.20.0", None, None), "library not found", None),
+        ("versions-nvidia", "problem", versions("nvidia", "550.54.14", "550.90.07", None), "since the start", "reboot"),
+        ("versions-nvidia", "problem", versions("nvidia", "470.1.2", "470.1.2", "1.30.0"), "525 or newer", "nvidia"),
+        ("versions-nvidia", "ok", versions("nvidia", "550.54.14", "550.54.14", "1.30.0"), "driver 550", None),
+        ("versions-jetson", "warning", versions("jetson", "L4T 35.4.1", "10.3.0", None), "TensorRT 8", "jetpack"),
+        ("versions-jetson", "ok", versions("jetson", "L4T 36.4.0", "10.3.0", "10.3.0"), "L4T 36.4.0", None),
+        ("versions-rockchip", "warning", versions("rockchip", "0.8.2", None, "2.3.0"), "0.9.2 or newer", "upgrade"),
+        ("versions-rockchip", "ok", versions("rockchip", "0.9.8", None, "2.3.0"), "driver 0.9.8", None),
+        ("disk-health", "problem", system(file_system_errors=2), "recorded 2 errors", "e2fsck -fn /dev/mmcblk0p2"),
+        ("disk-health", "problem", system(root_read_only=True), "read-only", "dmesg"),
+        ("inodes", "warning", tried(inodes_free=5), "5 more files only", "du --inodes"),
+        ("wear-mmcblk0", "problem", system(wear=(Wear(life_tenths=11, **EMMC),)), "over 100 %", "dd if=/dev/mmcblk0"),
+        ("wear-mmcblk0", "warning", system(wear=(Wear(life_tenths=8, **EMMC),)), "plan its replacement", "dd"),
+        ("wear-mmcblk0", "ok", system(wear=(Wear(life_tenths=2, **EMMC),)), "over 10 %", None),
+        ("disk-sync", "note", tried(fsync_ms=180.0), "takes 180 ms", "iostat"),
+        ("out-of-memory", "warning", system(oom_kills=1), "a program once since", "dmesg"),
+        ("swappiness", "note", system(swap_devices=("/dev/mmcblk0p3",)), "wears the card", "vm.swappiness=10"),
+        ("swappiness", "ok", system(swap_devices=("/dev/zram0",)), "zram", None),
+        ("clock-sync", "warning", tried(clock_synchronised=False), "nothing keeps", "set-ntp true"),
+        ("clock-sync", "warning", system(rtc_behind_s=7200.0), "7200 s behind", "hwclock --systohc"),
+        ("clock-jump", "note", tried(clock_jump_s=1.8e9), "jumped 500000 h", "fake-hwclock"),
+        ("cgroups", "note", system(cgroups="hybrid"), "version 1 and 2 at once", "unified_cgroup_hierarchy"),
+        ("cgroups", "note", system(cgroups="v1"), "are version 1,", "unified_cgroup_hierarchy"),
+        ("kernel", "ok", system(is_real_time_kernel=True), "a real-time kernel (PREEMPT_RT)", None),
+        ("tracing", "note", system(has_kprobes=False), "without kprobes", "zgrep"),
+        ("tracing", "note", system(has_btf=False), "without BTF", "zgrep"),
+        ("tracing", "note", system(has_tracefs=False), "tracefs is not mounted", "mount -t tracefs"),
+        ("perf-events", "note", system(perf_event_paranoid=3), "perf_event_paranoid 3", "paranoid=1"),
+        ("rt-group", "warning", system(has_rt_group_sched=True, group=GROUP, group_rt_runtime_us=0),
+            "refused even to root", f"tee {GROUP}/cpu.rt_runtime_us"),
+        ("rt-group", "note", system(has_rt_group_sched=True), "until it has a budget", "tee"),
+        ("rt-brake", "note", system(rt_runtime_us=-1), "hangs the machine", "sched_rt_runtime_us=950000"),
+        ("real-time", "note", tried(real_time_refusal="Operation not permitted"), "Operation not", "pi - rtprio 50"),
+        ("memory-lock", "note", tried(memory_lock_limit=8 << 20), "only 8 MiB", "pi - memlock unlimited"),
+        ("limits-hold", "warning", tried(address_limit_holds=False), "accepted here and not kept", "detect-virt"),
+    ],
+)  # fmt: skip
+def test_each_fault_of_the_system_is_found_with_its_weight_and_what_mends_it(check, level, changed, says, mend):
+    found = finding(check, system=changed)
+    assert found.level == level
+    assert says in found.message
+    assert (found.mend is None) if mend is None else (mend in (found.mend or ""))
+
+
+def test_a_limit_of_cpus_that_is_not_kept_is_told():
+    found = finding("cpu-limit", cpu_limit=1.0, system=tried(cpus_taken=3.9))
+    assert (found.level, "1 CPUs is set and not kept: busy processes got 3.9" in found.message) == ("warning", True)
+    assert finding("cpu-limit", cpu_limit=1.0, system=tried(cpus_taken=1.1)).level == "note"
+
+
+def test_inputs_that_are_closed_are_told_with_their_groups():
+    closed = {"/dev/video0": "video", "/dev/i2c-1": "i2c", "/dev/video1": "video", "/dev/gpiochip0": "gpio"}
+    found = finding("device-access", closed_nodes=closed)
+    assert found.level == "note"
+    assert "and 1 more" in found.message
+    assert found.mend.startswith("sudo usermod -aG gpio,i2c,video pi ")
+
+
+def test_of_a_device_over_ssh_no_runtime_is_judged():
+    checks = {one.check for one in examine(replace(HEALTHY, host="pi@kitchen", runtimes=()))}
+    assert "runtimes" in checks
+    assert not checks & {"telemetry", "key-folder"}
+
+
 def test_nobody_is_told_to_join_the_group_root():
     found = finding("accelerator-hailo8", accelerators=(HAILO,), closed_nodes={"/dev/hailo0": "root"})
     assert "usermod" not in found.mend
+    assert """'KERNEL=="hailo*", GROUP="render", MODE="0660"' | sudo tee -a /etc/udev/rules.d/""" in found.mend
 
 
 def test_the_worst_comes_first():
@@ -111,4 +211,4 @@ def test_whatever_is_found_every_fault_has_a_next_move(available, total, word, l
     )  # fmt: skip
     findings = examine(facts)
     assert all(one.mend for one in findings if one.level in ("warning", "problem"))
-    assert len({one.check for one in findings}) == len(findings) == 14
+    assert len({one.check for one in findings}) == len(findings) == 30

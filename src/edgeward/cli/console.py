@@ -30,15 +30,15 @@ def say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
 
 
-def paragraph(text: str) -> None:
+def paragraph(text: str, *, hang: int = 0) -> None:
     """A sentence for a person on standard output; on a terminal, lines end between words, a number stays with its
-    unit, and what is folded stands under the beginning of the text."""
-    say(_folded(text) if sys.stdout.isatty() else text)
+    unit, and what is folded stands under the beginning of the text, or under its column `hang`."""
+    say(_folded(text, hang) if sys.stdout.isatty() else text)
 
 
-def _folded(text: str) -> str:
+def _folded(text: str, hang: int = 0) -> str:
     width = shutil.get_terminal_size().columns
-    indent = " " * (len(text) - len(text.lstrip()) + 2) if text.startswith(" ") else ""
+    indent = " " * (len(text) - len(text.lstrip()) + 2) if text.startswith(" ") else " " * hang
     held = _UNITS.sub("\u00a0", text)
     return textwrap.fill(
         held, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False

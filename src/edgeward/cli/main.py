@@ -13,7 +13,7 @@ from edgeward.kit.errors import EdgewardError, from_os_error
 
 VERBS = {
     "probe": "What this machine is and can do.",
-    "doctor": "What is wrong with this machine, and the command that mends it.",
+    "doctor": "What is wrong with a machine, and the command that mends it.",
     "show": "A model or bundle: inputs, outputs, operators, measurements, signatures.",
     "optimize": "Make a model fit this machine, under an accuracy gate.",
     "prune": "Make a classifier smaller in shape, and train it again.",

@@ -78,17 +78,6 @@ def _is_here(host: str | None) -> bool:
     return host is None or host in (*HERE, platform.node())
 
 
-def refuse_other_hosts(host: str | None, verb: str) -> None:
-    """Raises Unsupported for a host that is not this machine."""
-    from edgeward.kit.errors import Unsupported
-
-    if not _is_here(host):
-        raise Unsupported(
-            f"{host}: looking at another machine over SSH is not there yet; {verb} works on the machine it runs on",
-            hint=f"ssh {host} edgeward {verb}",
-        )
-
-
 def _check_place(save: Path) -> None:
     """Raises WrongInput now for what would fail after the measurement."""
     from edgeward.kit.errors import WrongInput

@@ -20,7 +20,7 @@ from edgeward.records.target import Machine, RuntimeFound
 _MODULES = ("edgeward", "edgeward.measure", "edgeward.measure.snapshot")
 _LINKS = ("driver",)
 _CPU, _CLASS, _PCI = "sys/devices/system/cpu", "sys/class", "sys/bus/pci/devices/*"
-_PATTERNS = (
+PATTERNS = (
     "proc/cpuinfo", "proc/meminfo", "proc/loadavg", "proc/pressure/*", "proc/sys/kernel/hostname",
     "proc/sys/kernel/osrelease", "proc/device-tree/model", "proc/device-tree/compatible",
     "proc/device-tree/hypervisor/compatible", "etc/os-release", "etc/hostname", "run/systemd/container", ".dockerenv",
@@ -64,7 +64,7 @@ def machine_afar(host: str, why: str, clock: Clock, options: Sequence[str] = ())
     taken = _taken(host, options)
     with TemporaryDirectory(prefix="edgeward-afar-") as folder:
         root = Path(folder)
-        _lay_out(root, taken.files, host)
+        lay_out(root, taken.files, host)
         told = machine.machine_of(root, _not_tried(why), clock.now())
         name = machine.target_name(root)
     own = {"python": taken.python, "arch": taken.arch, "storage_free_bytes": taken.storage_free_bytes}
@@ -72,7 +72,7 @@ def machine_afar(host: str, why: str, clock: Clock, options: Sequence[str] = ())
 
 
 def _taken(host: str, options: Sequence[str]) -> Snapshot:
-    patterns = [*_PATTERNS, *(node for family in accelerators.FAMILIES for node in family.nodes)]
+    patterns = [*PATTERNS, *(node for family in accelerators.FAMILIES for node in family.nodes)]
     with Errand(host, _MODULES, {"patterns": patterns, "links": _LINKS}, options) as errand:
         said = next(iter(errand))
     try:
@@ -86,7 +86,7 @@ def _not_tried(why: str) -> tuple[RuntimeFound, ...]:
     return tuple(RuntimeFound(name=name, version=None, works=False, reason=f"not tried: {why}") for name in names)
 
 
-def _lay_out(root: Path, files: Mapping[str, Entry], host: str) -> None:
+def lay_out(root: Path, files: Mapping[str, Entry], host: str) -> None:
     """The snapshot as a tree under `root`. Raises Failed for a path that would lie beside it."""
     for name, entry in files.items():
         inside = PurePosixPath(name)

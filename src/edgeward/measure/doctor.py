@@ -6,6 +6,8 @@ from datetime import datetime
 from typing import Literal
 
 from edgeward.measure.conditions import Conditions
+from edgeward.measure.system_facts import System
+from edgeward.measure.system_rules import examine_system
 from edgeward.records.target import AcceleratorFound, Finding, RuntimeFound
 
 MB = 10**6
@@ -25,7 +27,8 @@ class Facts:
     """What the doctor looks at. None where the machine does not say.
 
     `closed_nodes` maps a device node that this user may not open to the group that may. `pi_throttled` is the
-    Raspberry Pi firmware's word. `key_folder_fault` says why no signing key could be kept in `key_folder`.
+    Raspberry Pi firmware's word. `key_folder_fault` says why no signing key could be kept in `key_folder`. `host` is
+    how a device was reached; its runtimes were then not tried.
     """
 
     now: datetime
@@ -50,14 +53,16 @@ class Facts:
     text_encoding: str
     key_folder: str
     key_folder_fault: str | None
+    system: System
+    host: str | None = None
 
 
 def examine(facts: Facts) -> tuple[Finding, ...]:
     """Every check's finding, the worst first."""
     findings = [
         _python(facts),
-        *_runtimes(facts),
-        _telemetry(facts),
+        *(_runtimes(facts) if facts.host is None else [_not_tried(facts.host)]),
+        *([] if facts.host else [_telemetry(facts), _key_folder(facts)]),
         _memory(facts),
         _swap(facts),
         _storage(facts),
@@ -69,7 +74,8 @@ def examine(facts: Facts) -> tuple[Finding, ...]:
         _memory_limit(facts),
         _text_encoding(facts),
         _clock(facts),
-        _key_folder(facts),
+        _device_access(facts),
+        *examine_system(facts.system),
     ]
     return tuple(sorted(findings, key=lambda finding: _SEVERITY.index(finding.level)))
 
@@ -102,6 +108,11 @@ def _runtimes(facts: Facts) -> Iterator[Finding]:
             message=f"{name} does not run: {runtime.reason}",
             mend=None if is_absent and others_work else f"pip install --force-reinstall {_package(runtime.name)}",
         )
+
+
+def _not_tried(host: str) -> Finding:
+    message = "no runtime was tried there, so that nothing has to be sent"
+    return Finding(check="runtimes", level="ok", message=f"{message}; edgeward probe {host} tries them")
 
 
 def _package(runtime: str) -> str:
@@ -197,8 +208,8 @@ def _accelerators(facts: Facts) -> Iterator[Finding]:
         group = facts.closed_nodes.get(found.node or "")
         if group:
             message = f"{found.name}: this user may not open {found.node}"
-            mend = f"sudo usermod -aG {group} $USER && newgrp {group}"
-            yield _finding(check, "warning", message, "sudo -i" if group == "root" else mend)
+            mend = _udev_rule(found.node or "") if group == "root" else _join(group, facts.system.tried.user)
+            yield _finding(check, "warning", message, mend)
         elif found.usable:
             yield _finding(check, "ok", f"{found.name}: {found.reason}")
         elif found.driver is None and found.node is None:
@@ -207,8 +218,36 @@ def _accelerators(facts: Facts) -> Iterator[Finding]:
             yield _finding(check, "note", f"{found.name}: {found.reason}")
 
 
+def _device_access(facts: Facts) -> Finding:
+    """Cameras, microphones, buses and pins; the nodes of accelerators have findings of their own."""
+    told = {found.node for found in facts.accelerators}
+    closed = {node: group for node, group in facts.closed_nodes.items() if node not in told}
+    groups = sorted({group for group in closed.values() if group != "root"})
+    if not groups:
+        return _finding("device-access", "ok", "cameras, buses and pins that are there may be opened")
+    nodes = [node for node, group in closed.items() if group in groups]
+    more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+    message = f"this user may not open {', '.join(nodes[:3])}{more}; it matters for inputs of that kind"
+    return _finding("device-access", "note", message, _join(",".join(groups), facts.system.tried.user))
+
+
+def _join(groups: str, user: str) -> str:
+    return f"sudo usermod -aG {groups} {user}  # then log in again"
+
+
+def _udev_rule(node: str) -> str:
+    """The node belongs to root alone, as when its maker forgot the rule."""
+    name = node.rpartition("/")[2].rstrip("0123456789")
+    rule = f'KERNEL=="{name}*", GROUP="render", MODE="0660"'
+    file = "/etc/udev/rules.d/99-edgeward.rules"
+    return f"echo '{rule}' | sudo tee -a {file} && sudo udevadm control --reload && sudo udevadm trigger"
+
+
 def _cpu_limit(facts: Facts) -> Finding:
-    count = facts.conditions.cpu_count
+    count, taken = facts.conditions.cpu_count, facts.system.tried.cpus_taken
+    if facts.cpu_limit is not None and taken is not None and taken > 1.5 * facts.cpu_limit:
+        message = f"a limit of {facts.cpu_limit:g} CPUs is set and not kept: busy processes got {taken:.1f}"
+        return _finding("cpu-limit", "warning", message, "cat /proc/self/cgroup; systemd-detect-virt")
     allowed = min(facts.usable_cpu_count, facts.cpu_limit or count)
     if allowed < count:
         message = f"this process may use {allowed:g} of {count} CPUs; more threads than that make it slower"

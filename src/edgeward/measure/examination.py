@@ -6,46 +6,76 @@ import os
 import platform
 import re
 import shutil
-import struct
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from edgeward.kit import files, process
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import EdgewardError
-from edgeward.measure import accelerators, cgroups, conditions, machine, smoke, sysfs
+from edgeward.measure import accelerators, cgroups, conditions, machine, smoke, sysfs, tried
 from edgeward.measure.doctor import Facts
+from edgeward.measure.system_facts import Tried, read_system
+from edgeward.records.target import AcceleratorFound, RuntimeFound
+
+CPU_LIMITS = ("sys/fs/cgroup/cpu.max", "sys/fs/cgroup/*/cpu.max", "sys/fs/cgroup/cpu*/cpu.cfs_quota_us")
+INPUTS = ("dev/video*", "dev/snd/pcm*c", "dev/i2c-*", "dev/gpiochip*", "dev/ttyUSB*", "dev/ttyACM*", "dev/vcio")
 
 
-def gather(clock: Clock, root: Path = sysfs.ROOT) -> Facts:
-    """The facts of this machine. Runtimes, Python, locale and the home folder are never read from a recorded tree."""
-    memory = sysfs.fields(root / "proc/meminfo")
-    runtimes = smoke.runtimes_found(machine.cpu_features())
+def gather(clock: Clock, root: Path = sysfs.ROOT, runtimes: tuple[RuntimeFound, ...] | None = None) -> Facts:
+    """The facts of this machine. Python, locale and the home folder are never read from a recorded tree, nor are
+    `runtimes`, which are tried where they are not given."""
+    here = msgspec.convert(tried.look(list(nodes()), list(CPU_LIMITS)), Tried) if root == sysfs.ROOT else Tried()
+    runtimes = smoke.runtimes_found(machine.cpu_features()) if runtimes is None else runtimes
     found = accelerators.find(root, offered={name for one in runtimes if one.works for name in one.providers})
-    nodes = {one.node: accelerators.closed_to_user(root / one.node.lstrip("/")) for one in found if one.node}
+    closed = {one.node: accelerators.closed_to_user(root / one.node.lstrip("/")) for one in found if one.node}
     folder = key_folder()
-    return Facts(
+    return facts_of(
+        root,
+        here,
+        found,
         now=clock.now(),
         python=platform.python_version(),
-        pointer_bits=struct.calcsize("P") * 8,
-        kernel_arch=platform.machine(),
         runtimes=runtimes,
         telemetry_switch=os.environ.get("ORT_DISABLE_TELEMETRY"),
+        storage_free_bytes=files.free_bytes(root),
+        pi_throttled=_pi_throttled(root),
+        closed_nodes={**here.closed_nodes, **{node: group for node, group in closed.items() if group}},
+        text_encoding=locale.getpreferredencoding(do_setlocale=False),
+        key_folder=str(folder),
+        key_folder_fault=folder_fault(folder),
+    )
+
+
+def nodes() -> tuple[str, ...]:
+    """Patterns of the device nodes that a person may want to open."""
+    return (
+        *INPUTS,
+        "dev/dri/renderD*",
+        "dev/accel/accel*",
+        *(one for fam in accelerators.FAMILIES for one in fam.nodes),
+    )
+
+
+def facts_of(root: Path, here: Tried, found: tuple[AcceleratorFound, ...], **own: Any) -> Facts:
+    """The facts that stand in the files below `root`, with `own` beside them."""
+    memory = sysfs.fields(root / "proc/meminfo")
+    return Facts(
+        **own,
+        pointer_bits=here.pointer_bits,
+        kernel_arch=here.kernel_arch,
         memory_bytes=sysfs.kibibytes(memory.get("MemTotal")),
         memory_available_bytes=sysfs.kibibytes(memory.get("MemAvailable")),
         memory_pressure=machine.memory_pressure(root),
         swap_bytes=sysfs.kibibytes(memory.get("SwapTotal")),
         swap_free_bytes=sysfs.kibibytes(memory.get("SwapFree")),
-        storage_free_bytes=files.free_bytes(root),
         conditions=conditions.conditions(root),
-        pi_throttled=_pi_throttled(root),
         accelerators=found,
-        closed_nodes={node: group for node, group in nodes.items() if group},
-        usable_cpu_count=machine.usable_cpu_count() if root == sysfs.ROOT else conditions.cpu_count(root),
+        usable_cpu_count=here.usable_cpu_count or conditions.cpu_count(root),
         cpu_limit=cgroups.cpu_limit(root),
         memory_limit_bytes=cgroups.memory_limit_bytes(root),
-        text_encoding=locale.getpreferredencoding(do_setlocale=False),
-        key_folder=str(folder),
-        key_folder_fault=folder_fault(folder),
+        system=read_system(root, here),
     )
 
 

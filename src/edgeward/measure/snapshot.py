@@ -61,3 +61,9 @@ def _taken(path: Path, *, as_link: bool) -> dict[str, str]:
     except OSError:
         pass
     return {"there": ""}
+
+
+def names(root: Path, patterns: list[str]) -> dict[str, dict[str, str]]:
+    """What matches, without what it holds."""
+    found = [path for pattern in patterns for path in sorted(root.glob(pattern))]
+    return {str(path.relative_to(root)): {"there": ""} for path in found[:_MOST]}

@@ -112,9 +112,15 @@ class Machine(Record):
 
 
 class Finding(Record):
-    """One check of the doctor: what was seen, and the command that mends it where it is wrong."""
+    """One check of the doctor: what was seen, and the command that mends it where it is wrong.
+
+    `where` is the file, device or group that it is about; `wanted` and `got` stand apart where a program may compare.
+    """
 
     check: Slug
     level: Literal["ok", "note", "warning", "problem"]
     message: str
     mend: str | None = None
+    where: str | None = None
+    wanted: str | None = None
+    got: str | None = None

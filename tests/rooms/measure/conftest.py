@@ -1,9 +1,9 @@
 """Recorded trees: the few files of /proc, /sys and /dev by which a machine is known, as the kernel writes them."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from recorded_trees import grow
 
 X86_FLAGS = "fpu sse2 fma f16c avx avx2 avx_vnni"
 A76 = "fp asimd evtstrm aes atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
@@ -21,17 +21,6 @@ def arm_cpus(*cores: tuple[str, str]) -> str:
         f"processor\t: {index}\nFeatures\t: {features}\nCPU implementer\t: 0x41\nCPU part\t: {part}\n"
         for index, (part, features) in enumerate(cores)
     )
-
-
-def grow(root: Path, files: Mapping[str, str], drivers: Mapping[str, str] | None = None) -> Path:
-    """Writes `files` under `root`, and for each device folder of `drivers` the link to its driver."""
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(text.encode())
-    for device, driver in (drivers or {}).items():
-        (root / device).mkdir(parents=True, exist_ok=True)
-        (root / device / "driver").symlink_to(f"../../../bus/drivers/{driver}")
-    return root
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import pytest
 
 from edgeward.kit.errors import Failed
 from edgeward.measure import accelerators, conditions, snapshot
-from edgeward.measure.afar import _LINKS, _PATTERNS, Entry, _lay_out
+from edgeward.measure.afar import _LINKS, PATTERNS, Entry, lay_out
 
 
 def taken(root: Path) -> dict[str, Entry]:
     """A snapshot as it arrives."""
-    patterns = [*_PATTERNS, *(node for family in accelerators.FAMILIES for node in family.nodes)]
+    patterns = [*PATTERNS, *(node for family in accelerators.FAMILIES for node in family.nodes)]
     sent = json.dumps(snapshot.files(root, patterns, list(_LINKS)))
     return msgspec.json.decode(sent, type=dict[str, Entry])
 
@@ -39,7 +39,7 @@ def test_a_board_reads_the_same_from_its_snapshot(tmp_path: Path) -> None:
     (board / "sys/bus/pci/devices/0000:01:00.0").symlink_to("../../../devices/pci0/0000:01:00.0")
     (board / "sys/devices/pci0/0000:01:00.0/driver").symlink_to("../../../bus/pci/drivers/hailo_pci")
     copy.mkdir()
-    _lay_out(copy, taken(board), "pi")
+    lay_out(copy, taken(board), "pi")
     assert conditions.conditions(copy) == conditions.conditions(board)
     assert conditions.conditions(copy).throttled_now
     assert accelerators.find(copy) == accelerators.find(board)
@@ -51,7 +51,7 @@ def test_a_device_cannot_write_beside_the_tree(tmp_path: Path, name: str) -> Non
     root = tmp_path / "root"
     root.mkdir()
     with pytest.raises(Failed, match="under a name that is none"):
-        _lay_out(root, {name: Entry(file="")}, "pi")
+        lay_out(root, {name: Entry(file="")}, "pi")
     assert [path.name for path in tmp_path.iterdir()] == ["root"]
 
 
@@ -60,11 +60,11 @@ def test_a_link_leads_nowhere_else(tmp_path: Path) -> None:
     root.mkdir()
     beside.mkdir()
     with pytest.raises(Failed, match="cannot be kept"):
-        _lay_out(root, {"a": Entry(link=str(beside)), "a/b": Entry(file="aGk=")}, "pi")
+        lay_out(root, {"a": Entry(link=str(beside)), "a/b": Entry(file="aGk=")}, "pi")
     assert list(beside.iterdir()) == []
 
 
 @pytest.mark.parametrize("entry", [Entry(file="no base64!"), Entry(file="abc")])
 def test_damaged_content_is_told(tmp_path: Path, entry: Entry) -> None:
     with pytest.raises(Failed, match="cannot be kept"):
-        _lay_out(tmp_path, {"a": entry}, "pi")
+        lay_out(tmp_path, {"a": entry}, "pi")

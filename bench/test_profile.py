@@ -21,14 +21,15 @@ import onnxruntime
 import pytest
 
 from edgeward.infer import runtimes
+from edgeward.infer.node_times import undisturbed
 from edgeward.kit.clock import SystemClock
-from edgeward.measure.profiling.accounts import told_of
+from edgeward.measure.profiling.accounts import Told, told_of
+from edgeward.measure.profiling.onnx_graph import with_numbers
 from edgeward.measure.profiling.profile import Given, profile
 from edgeward.optimize import exporters
-from edgeward.records.profile import ModelProfile
 
 ROUNDS = 3
-SECONDS = 1.5
+SECONDS = 1.2
 BESIDE = Path(__file__).resolve().parents[2] / "shared/data/mlperf-tiny"
 MODELS = Path(os.environ.get("EDGEWARD_BENCH_MODELS", BESIDE))
 """Where resnet8-float.onnx, resnet8-float.tflite, resnet8-int8-reference.tflite and mobilenet.onnx are looked for."""
@@ -69,48 +70,61 @@ def feeds(case: Case) -> dict[str, np.ndarray]:
     return {name: (10 * generator.normal(size=shape)).astype(kinds[name]) for name, shape in shapes.items()}
 
 
-def profiled(case: Case) -> ModelProfile:
-    given = Given(case.model, case.data, case.runtime, 1, [feeds(case)])
-    return profile(given, seconds=SECONDS, clock=SystemClock())
+def plainly(case: Case) -> Told:
+    """A model in turn as it is and under its runtime's profiler, its operators called after their places."""
+    is_onnx = case.runtime != "litert"
+    numbered = with_numbers(onnx.load_model_from_string(case.data)) if is_onnx else case.data
+    return told_of(case.runtime, case.data, numbered, [feeds(case)], threads=1, seconds=SECONDS)
 
 
-def plainly(case: Case) -> tuple[float, ...]:
-    """Milliseconds of the runs without the profiler in one profile."""
-    return told_of(
-        case.runtime, case.data, case.data, [feeds(case)], threads=1, seconds=SECONDS
-    ).plain_ms  # fmt: skip
-
-
-def spread(values: list[float]) -> str:
-    return f"{median(values):.3f} ({min(values):.3f}–{max(values):.3f})"
+def ratios(these: list[float], those: list[float]) -> str:
+    """The median, and the least and the greatest."""
+    found = [one / other for one, other in zip(these, those, strict=True)]
+    return f"{median(found):.3f} ({min(found):.3f}–{max(found):.3f})"
 
 
 def test_the_layers_make_up_the_whole() -> None:
     chosen = cases()
     if not chosen:
-        pytest.skip("there is no resnet8 beside this repository")
-    found: dict[Case, list[ModelProfile]] = {case: [] for case in chosen}
+        pytest.skip(f"there is no resnet8 in {MODELS}")
+    found: dict[Case, list[Told]] = {case: [] for case in chosen}
     for _ in range(ROUNDS):
         for case in chosen:
-            found[case].append(profiled(case))
-    heads = "model, runtime | whole run µs | layers ÷ whole | under the profiler ÷ whole | share of the limit"
-    print(f"\n| {heads} | operators: ran, fused, folded, removed |")
+            found[case].append(plainly(case))
+    print("\n| model, runtime | n | whole run µs | layers ÷ whole | under the profiler ÷ whole | kernels |")
     print("|---|---|---|---|---|---|")
     for case, told in found.items():
-        fates = [sum(node.fate == fate for node in told[0].nodes) for fate in ("ran", "fused", "folded", "removed")]
+        whole = [undisturbed(one.plain_ms) for one in told]
+        layers = [sum(kernel.time.time_ms for kernel in one.account.kernels) for one in told]
+        slower = [undisturbed(one.profiled_ms) for one in told]
         print(
-            f"| {case.model}, {case.runtime} | {1000 * median(one.time_ms for one in told):.0f} "
-            f"| {spread([one.layers_ms / one.time_ms for one in told])} "
-            f"| {spread([(one.profiled_ms or one.time_ms) / one.time_ms for one in told])} "
-            f"| {spread([one.share_of_limit for one in told])} "
-            f"| {sum(fates)}: {', '.join(map(str, fates))} |"
+            f"| {case.model}, {case.runtime} | {sum(len(one.plain_ms) for one in told):,} "
+            f"| {1000 * median(whole):.0f} | {ratios(layers, whole)} | {ratios(slower, whole)} "
+            f"| {len(told[0].account.kernels)} |"
+        )
+
+
+def test_share_of_the_limit_and_placement() -> None:
+    chosen = cases()
+    if not chosen:
+        pytest.skip(f"there is no resnet8 in {MODELS}")
+    print("\n| model, runtime | share of the limit | operators: ran, fused, folded, removed | the largest losses |")
+    print("|---|---|---|---|")
+    for case in chosen:
+        given = Given(case.model, case.data, case.runtime, 1, [feeds(case)])
+        told = profile(given, seconds=SECONDS, clock=SystemClock())
+        fates = [sum(node.fate == fate for node in told.nodes) for fate in ("ran", "fused", "folded", "removed")]
+        losses = "; ".join(f"{loss.title} {100 * loss.share:.0f} %" for loss in told.losses[:3])
+        print(
+            f"| {case.model}, {case.runtime} | {100 * told.share_of_limit:.0f} % "
+            f"| {sum(fates)}: {', '.join(map(str, fates))} | {losses} |"
         )
 
 
 def test_beside_the_runtimes_own_tools() -> None:
     chosen = [case for case in cases() if case.model in ("resnet8", "MobileNet")]
     if not chosen:
-        pytest.skip("there is no resnet8 beside this repository")
+        pytest.skip(f"there is no resnet8 in {MODELS}")
     print("\n| model, runtime | `edgeward profile` p50 µs | the other tool | its p50 µs | ratio |")
     print("|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
@@ -120,12 +134,11 @@ def test_beside_the_runtimes_own_tools() -> None:
             tool, run = PEERS[case.runtime]
             ours, theirs = [], []
             for _ in range(ROUNDS):
-                ours.append(1000 * median(plainly(case)))
+                ours.append(1000 * median(plainly(case).plain_ms))
                 theirs.append(run(file, case))
-            ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
             print(
                 f"| {case.model}, {case.runtime} | {median(ours):.0f} | {tool} | {median(theirs):.0f} "
-                f"| {spread(ratios)} |"
+                f"| {ratios(ours, theirs)} |"
             )
 
 

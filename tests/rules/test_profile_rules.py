@@ -192,3 +192,19 @@ def test_samples_are_folded_from_the_outermost_function() -> None:
     )
     assert found[(python, inside)] == 1
     assert found[(python, inside, Frame("MlasConv", "onnxruntime_pybind11_state.so"))] == 1
+
+
+def test_xnnpacks_operators_find_those_of_the_file_in_order() -> None:
+    from edgeward.infer.litert_account import _aligned
+
+    tags = [
+        "Transpose (ND, X32)",
+        "Convolution (NHWC, F32) IGEMM",
+        "Clamp (NC)",
+        "Fully Connected (NC, F32) GEMM",
+        "Add (ND)",
+    ]
+    kinds = ["TRANSPOSE", "CUSTOM", "CONV_2D", "CONV_2D", "ADD", "RESHAPE"]
+    assert _aligned(tags, kinds) == [0, 2, None, 3, 4]
+    assert _aligned(["Mystery"], kinds) == [None]
+    assert _aligned([], kinds) == []

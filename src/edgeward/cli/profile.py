@@ -47,6 +47,7 @@ def command(
     edgeward profile model.onnx -o profile/
     edgeward profile out/bundle --data evaluation/ --require cpu-int8:90%
     """
+    _check_packages()
     from contextlib import ExitStack
 
     from msgspec.structs import replace
@@ -80,6 +81,19 @@ def command(
     else:
         show(found, order, output, flame=bool(graph))
     _gate(found)
+
+
+def _check_packages() -> None:
+    """Raises Unsupported where the packages that read graphs and draw are not installed, as on a device."""
+    from importlib.util import find_spec
+
+    from edgeward.kit.errors import Unsupported
+
+    missing = [name for name in ("onnx", "svg", "flatbuffers") if find_spec(name) is None]
+    if missing:
+        raise Unsupported(
+            f"profile needs the package {missing[0]}, which is not installed", hint="pip install 'edgeward[optimize]'"
+        )
 
 
 def _open(

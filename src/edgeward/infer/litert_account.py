@@ -78,20 +78,38 @@ def _places(events: list[Event], kinds: list[str]) -> list[int | None]:
     order of operators; what it adds behind one (a Clamp for an activation) counts to that one."""
     taken = {event.place for event in events if event.kind == OPERATOR}
     left = [place for place in range(len(kinds)) if place not in taken]
+    inside = [event for event in events if event.kind == DELEGATED]
+    pairs = iter(_aligned([event.tag for event in inside], [kinds[place] for place in left]))
     found: list[int | None] = []
-    at = 0
+    last: int | None = None
     for event in events:
         if event.kind == OPERATOR:
             found.append(event.place if event.place < len(kinds) else None)
             continue
-        ahead = next(
-            (n for n in range(at, len(left)) if event.tag.startswith(_XNNPACK.get(kinds[left[n]], ("\0",)))), None
-        )
-        if ahead is not None and not any(kinds[left[n]] in _XNNPACK for n in range(at, ahead)):
-            at = ahead + 1
-            found.append(left[ahead])
+        at = next(pairs)
+        last = last if at is None else left[at]
+        found.append(last)
+    return found
+
+
+def _aligned(tags: list[str], kinds: list[str]) -> list[int | None]:
+    """For each of XNNPACK's names the operator that it fits, in order, so that as many as possible have one."""
+    fits = [[tag.startswith(_XNNPACK.get(kind, ("\0",))) for kind in kinds] for tag in tags]
+    best = [[0] * (len(kinds) + 1) for _ in range(len(tags) + 1)]
+    for row in reversed(range(len(tags))):
+        for column in reversed(range(len(kinds))):
+            skipped = max(best[row + 1][column], best[row][column + 1])
+            best[row][column] = max(skipped, 1 + best[row + 1][column + 1] if fits[row][column] else 0)
+    found: list[int | None] = [None] * len(tags)
+    row = column = 0
+    while row < len(tags) and column < len(kinds):
+        if fits[row][column] and best[row][column] == 1 + best[row + 1][column + 1]:
+            found[row] = column
+            row, column = row + 1, column + 1
+        elif best[row][column] == best[row][column + 1]:
+            column += 1
         else:
-            found.append(found[-1] if found else None)
+            row += 1
     return found
 
 

@@ -3,25 +3,37 @@
 import io
 from functools import cache
 from time import perf_counter_ns
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import openvino as ov
 from openvino import properties
 from openvino.properties import hint
 
 from edgeward.infer.account import Account, Kernel
-from edgeward.infer.node_times import NodeTime, undisturbed
+from edgeward.infer.node_times import NodeTime
 from edgeward.infer.openvino_session import specs_of
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Unsupported, WrongInput
 
 _LAYOUT = frozenset({"Reorder", "Transpose"})
-_RUNS = 4
-"""Only the last of so many runs is read: reading takes long enough for the caches to grow cold."""
-_SHARE = 0.15
-"""Each run goes by way of a thread of its own, which other work on the machine holds up and finds with cold caches."""
+_MARKS = (9, 18, 36, 72, 150)
+"""What it tells of a node is the mean of all runs since the model was compiled, the slow first ones among them. It is
+read after so many, the part between two readings is a window, and behind the last the model is compiled anew."""
+_LONG = 16
+"""A window of so many runs tells fractions of the whole microseconds that are told."""
+_NEAR = 1.15
+"""Windows whose runs took up to so many times those of the fastest tell; into others fell other work on the machine."""
 _HALF_TICK_MS = 0.0005
 """Its times are whole microseconds, rounded down."""
+
+
+class _Window(NamedTuple):
+    """Some runs: how many, what one took, and of it each node by its place."""
+
+    runs: int
+    took_ms: float
+    nodes: dict[int, float]
 
 
 class OpenVinoProfile:
@@ -41,32 +53,66 @@ class OpenVinoProfile:
         self._infer: Any = None
         self._compiled: Any = None
         self.took_ms: list[float] = []
-        self._taken: dict[int, list[float]] = {}
-        self._told: dict[int, Any] = {}
+        self._count = 0
+        self._read: tuple[int, dict[int, float]] = (0, {})
+        self._windows: list[_Window] = []
+        self._nodes: dict[int, Any] = {}
         self.inputs = specs_of(model)
 
     def run(self, feeds: Tensors) -> None:
         if self._request is None:
-            self._model.reshape({index: feeds[spec.name].shape for index, spec in enumerate(self.inputs)})
-            try:
-                compiled = _core().compile_model(self._model, "CPU", self._settings)
-            except RuntimeError as error:
-                raise Unsupported(f"OpenVINO cannot run this model: {str(error)[:200]}") from error
-            self._compiled, self._request = compiled, compiled.create_infer_request()
-            plain: Any = super(ov.InferRequest, self._request)  # as in OpenVinoSession: without copies of results
-            self._infer = plain.infer
-            self._request.infer([feeds[spec.name] for spec in self.inputs])
-        for _ in range(_RUNS):
-            begin = perf_counter_ns()
-            self._infer({}, True, True)
+            self._compile(feeds)
+        begin = perf_counter_ns()
+        self._infer({}, True, True)
         self.took_ms.append((perf_counter_ns() - begin) / 1e6)
+        self._count += 1
+        if self._count in _MARKS:
+            self._end_window()
+        if self._count == _MARKS[-1]:
+            self._request = None
+
+    def _compile(self, feeds: Tensors) -> None:
+        """For the shapes of these; runs up to the first mark."""
+        self._model.reshape({index: feeds[spec.name].shape for index, spec in enumerate(self.inputs)})
+        try:
+            self._compiled = _core().compile_model(self._model, "CPU", self._settings)
+        except RuntimeError as error:
+            raise Unsupported(f"OpenVINO cannot run this model: {str(error)[:200]}") from error
+        self._request = self._compiled.create_infer_request()
+        plain: Any = super(ov.InferRequest, self._request)  # as in OpenVinoSession: without copies of results
+        self._infer = plain.infer
+        self._request.infer([feeds[spec.name] for spec in self.inputs])
+        for _ in range(_MARKS[0] - 1):
+            self._infer({}, True, True)
+        self._count, self._read = _MARKS[0], (_MARKS[0], self._told())
+
+    def _told(self) -> dict[int, float]:
+        """By place, the mean milliseconds of the nodes that ran."""
+        found = {}
         for place, node in enumerate(self._request.get_profiling_info()):
             if "EXECUTED" in str(node.status):
-                self._taken.setdefault(place, []).append(node.real_time.total_seconds() * 1000)
-                self._told[place] = node
+                self._nodes[place] = node
+                found[place] = float(node.real_time.total_seconds()) * 1000 + _HALF_TICK_MS
+        return found
+
+    def _end_window(self) -> None:
+        before, told = self._read
+        runs, now = self._count - before, self._told()
+        nodes = {place: (self._count * ms - before * told.get(place, ms)) / runs for place, ms in now.items()}
+        self._windows.append(_Window(runs, float(np.mean(self.took_ms[-runs:])), nodes))
+        self._read = (self._count, now)
 
     def node_times(self) -> tuple[NodeTime, ...]:
-        return tuple(self._node_time(node, self._taken[place]) for place, node in self._told.items())
+        if self._request is not None and self._count > self._read[0]:
+            self._end_window()
+        long = [window for window in self._windows if window.runs >= _LONG] or self._windows
+        fastest = min(window.took_ms for window in long)
+        told = [window for window in long if window.took_ms <= _NEAR * fastest]
+        runs = sum(window.runs for window in told)
+        return tuple(
+            self._node_time(node, sum(window.runs * window.nodes.get(place, 0.0) for window in told) / runs)
+            for place, node in self._nodes.items()
+        )
 
     def account(self) -> Account:
         """Of the nodes that ran, with the names of the model's operators in each (`originalLayersNames`)."""
@@ -76,10 +122,10 @@ class OpenVinoProfile:
         }
         return Account(tuple(_as_kernel(time, joined.get(time.name, "")) for time in self.node_times()))
 
-    def _node_time(self, node: Any, taken: list[float]) -> NodeTime:
-        kind = str(node.node_type)
-        time_ms = undisturbed(taken, _SHARE) + _HALF_TICK_MS
-        return NodeTime(str(node.node_name), kind, f"CPU {_kernel(str(node.exec_type))}", time_ms, kind in _LAYOUT)
+    def _node_time(self, node: Any, time_ms: float) -> NodeTime:
+        kind, least = str(node.node_type), _HALF_TICK_MS / 4
+        kernel = f"CPU {_kernel(str(node.exec_type))}"
+        return NodeTime(str(node.node_name), kind, kernel, max(time_ms, least), kind in _LAYOUT)
 
 
 def _as_kernel(time: NodeTime, joined: str) -> Kernel:

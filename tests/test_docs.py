@@ -155,7 +155,7 @@ def install(page: Path, folder: Path) -> dict[str, str]:
     ((group, points),) = tomllib.loads(entry)["project"]["entry-points"].items()
     lines = "".join(f"{key} = {value}\n" for key, value in points.items())
     (about / "entry_points.txt").write_text(f"[{group}]\n{lines}")
-    return {**os.environ, "PYTHONPATH": str(folder)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def python(code: str, environment: dict[str, str]) -> str:
@@ -214,3 +214,21 @@ assert 0 < error < 0.01, error
 print(*made.notes)
 """
     assert python(code, environment) == "rounded 1 weights\n"
+
+
+def test_the_probe_of_the_page_reads_a_tree_and_names_a_broken_sensor(tmp_path: Path) -> None:
+    environment = install(ROOT / "docs" / "adding" / "a-probe.md", tmp_path)
+    code = """
+import pathlib, tempfile
+from edgeward.measure import probes
+root = pathlib.Path(tempfile.mkdtemp())
+file = root / "proc/sys/kernel/random/entropy_avail"
+assert probes.readings(root, ["entropy"]) == ()
+file.parent.mkdir(parents=True)
+for text in ("256", "full"):
+    file.write_text(text)
+    print([(one.probe, one.value, one.fault) for one in probes.readings(root, ["entropy"])])
+"""
+    whole, broken = python(code, environment).splitlines()
+    assert whole == "[('entropy', 256.0, None)]"
+    assert broken == "[('entropy', None, \"not readable: 'full' is no number\")]"

@@ -107,6 +107,7 @@ def _show(found: "Machine") -> None:
     ]
     console.table("Runtimes", ("name", "version", "runs", "why"), runtimes)
     _show_accelerators(found)
+    _show_readings(found)
     if found.peaks is not None:
         _show_peaks(found.peaks)
 
@@ -122,6 +123,29 @@ def _show_accelerators(found: "Machine") -> None:
         return
     rows = [(one.name, one.driver or "–", "yes" if one.usable else "no", one.reason) for one in found.accelerators]
     console.table("Accelerators", ("what", "driver", "usable", "why"), rows)
+
+
+_COUNTED = ("time idle", "idle entries", "time at frequency", "waited since boot", "counter range")
+"""What stands in --json alone: one row for each CPU, or a number that says nothing by itself."""
+
+
+def _show_readings(found: "Machine") -> None:
+    shown = [one for one in found.readings if one.fault is None and one.quantity not in _COUNTED]
+    if shown:
+        rows = [(one.name, one.quantity, *_figure(one.value, one.unit)) for one in shown]
+        console.table("Sensors", ("sensor", "what", "now", ""), rows, right=(2,))
+    faults = [(one.name, one.quantity, one.fault or "") for one in found.readings if one.fault is not None]
+    if faults:
+        console.table("Sensors that are not readable", ("sensor", "what", "why"), faults)
+    hidden = len(found.readings) - len(shown) - len(faults)
+    if hidden:
+        console.say(f"{hidden} counters more: edgeward probe --json\n")
+
+
+def _figure(value: float | str | None, unit: str) -> tuple[str, str]:
+    if unit == "bytes" and isinstance(value, float):
+        return console.size(int(value)), ""
+    return (value if isinstance(value, str) else f"{value:.6g}"), unit
 
 
 def _show_peaks(peaks: "Peaks") -> None:

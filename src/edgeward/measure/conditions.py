@@ -4,6 +4,8 @@ from __future__ import annotations  # a device may have Python 3.9
 
 import math
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,9 +93,12 @@ def governor(root: Path = sysfs.ROOT) -> str | None:
 def temperature_c(root: Path = sysfs.ROOT) -> float | None:
     """The hottest thermal zone that gives a believable value."""
     readings = [sysfs.number(zone / "temp") for zone in sysfs.entries(root / "sys/class/thermal", "thermal_zone*")]
-    # A zone that is switched off reads 0, -274000 or the like.
-    believable = [value / 1000 for value in readings if value is not None and -40_000 < value < 150_000 and value != 0]
-    return max(believable, default=None)
+    return max((value / 1000 for value in readings if value is not None and is_believable(value)), default=None)
+
+
+def is_believable(millidegrees: float) -> bool:
+    """A zone that is switched off reads 0, -274000 or the like."""
+    return -40_000 < millidegrees < 150_000 and millidegrees != 0
 
 
 def virtualization(root: Path = sysfs.ROOT) -> str | None:
@@ -147,12 +152,15 @@ def _throttle_count(root: Path) -> int | None:
 
 def _cooling_active(root: Path) -> bool:
     for device in sysfs.entries(root / "sys/class/thermal", "cooling_device*"):
-        kind = (sysfs.text(device / "type") or "").lower()
-        # Fans cool without holding anything back; "Processor" is the ACPI name of CPU throttling.
-        slows = kind.startswith(("cpufreq", "devfreq", "processor", "thermal-cpufreq", "thermal-devfreq"))
-        if slows and (sysfs.number(device / "cur_state") or 0) > 0:
+        if slows(sysfs.text(device / "type") or "") and (sysfs.number(device / "cur_state") or 0) > 0:
             return True
     return False
+
+
+def slows(kind: str) -> bool:
+    """Whether a cooling device of this type cools by holding a clock down, as fans do not; "Processor" is the ACPI name
+    of CPU throttling."""
+    return kind.lower().startswith(("cpufreq", "devfreq", "processor", "thermal-cpufreq", "thermal-devfreq"))
 
 
 def _firmware_throttled(root: Path) -> bool:
@@ -172,4 +180,16 @@ def pi_throttled(root: Path = sysfs.ROOT) -> int | None:
             return int(sysfs.text(file) or "", 16)
         except ValueError:
             continue
-    return None
+    return _asked_firmware() if root == sysfs.ROOT else None
+
+
+def _asked_firmware() -> int | None:
+    """The same from `vcgencmd get_throttled`, where the kernel has no file for it: "throttled=0x50005"."""
+    program = shutil.which("vcgencmd")
+    if program is None:
+        return None
+    try:
+        done = subprocess.run([program, "get_throttled"], capture_output=True, text=True, timeout=2, check=False)
+        return int(done.stdout.partition("=")[2].strip(), 16)
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None

@@ -8,9 +8,11 @@ from collections import Counter
 from datetime import datetime
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from edgeward.kit import files
 from edgeward.kit.clock import Clock, SystemClock
-from edgeward.measure import accelerators, conditions, smoke, sysfs
+from edgeward.measure import accelerators, conditions, probes, smoke, sysfs
 from edgeward.records.target import Machine, Peaks, RuntimeFound
 
 FEATURES = (
@@ -42,7 +44,8 @@ def read_machine(root: Path = sysfs.ROOT, clock: Clock | None = None, with_peaks
     """
     found = smoke.runtimes_found(cpu_features())
     peaks = _peaks() if with_peaks and _onnxruntime_works(found) else None
-    return machine_of(root, found, (clock or SystemClock()).now(), peaks)
+    machine = machine_of(root, found, (clock or SystemClock()).now(), peaks)
+    return replace(machine, readings=probes.readings(root))
 
 
 def machine_of(root: Path, found: tuple[RuntimeFound, ...], seen_at: datetime, peaks: Peaks | None = None) -> Machine:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from edgeward.records.base import Bytes, Document, Instant, Positive, Ratio, Record, Slug
+from edgeward.records.reading import Reading
 
 Arch = Literal["x86_64", "aarch64", "armv7l", "riscv64"]
 
@@ -109,6 +110,7 @@ class Machine(Record):
     runtimes: tuple[RuntimeFound, ...]
     peaks: Peaks | None
     memory_pressure: Ratio | None = None
+    readings: tuple[Reading, ...] = ()
 
 
 class Finding(Record):

@@ -8,10 +8,31 @@ activations and biases are fused. Batches have one sample.
 import onnx
 
 from edgeward.optimize.exporters.base import Exported, Exporter
-from edgeward.optimize.exporters.litert import arranging, graph, pointwise, weighted
+from edgeward.optimize.exporters.litert import (
+    arranging,
+    curves,
+    graph,
+    logic,
+    norms,
+    pointwise,
+    products,
+    transposed,
+    weighted,
+    windows,
+)
 from edgeward.optimize.exporters.litert.conversion import Conversion
 
-_HANDLERS = {**weighted.HANDLERS, **pointwise.HANDLERS, **arranging.HANDLERS}
+_HANDLERS = {
+    **arranging.HANDLERS,
+    **curves.HANDLERS,
+    **logic.HANDLERS,
+    **norms.HANDLERS,
+    **pointwise.HANDLERS,
+    **products.HANDLERS,
+    **transposed.HANDLERS,
+    **weighted.HANDLERS,
+    **windows.HANDLERS,
+}
 
 
 class ToLiteRt:

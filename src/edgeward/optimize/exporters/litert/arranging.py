@@ -1,23 +1,25 @@
-"""Operators that move, cut, join, pool or resize values."""
+"""Operators that move, cut, join or reduce values."""
 
 from typing import Any
 
 import numpy as np
 import onnx
 from ai_edge_litert import schema_py_generated as schema
+from numpy.typing import NDArray
 
 from edgeward.kit.errors import Unsupported
 from edgeward.optimize.exporters.litert.conversion import Conversion, Handler
 from edgeward.optimize.exporters.litert.graph import attribute
 from edgeward.optimize.exporters.litert.pointwise import compute
-from edgeward.optimize.exporters.litert.values import CHANNELS_LAST, Value, plain
-from edgeward.optimize.exporters.litert.weighted import channels_last, pad, padded, window_of, without_row
+from edgeward.optimize.exporters.litert.values import Value, plain
 
 _REDUCTIONS = {
     "ReduceMean": "MEAN", "ReduceSum": "SUM", "ReduceMax": "REDUCE_MAX", "ReduceMin": "REDUCE_MIN",
-    "ReduceProd": "REDUCE_PROD",
+    "ReduceProd": "REDUCE_PROD", "ReduceL1": "SUM", "ReduceL2": "SUM", "ReduceSumSquare": "SUM",
 }  # fmt: skip
-_LOWEST = -3.4e38
+
+_BEFORE = {"ReduceL1": "ABS", "ReduceL2": "SQUARE", "ReduceSumSquare": "SQUARE"}
+"""What is done to each value before they are summed."""
 
 
 def transpose(conversion: Conversion, node: onnx.NodeProto) -> None:
@@ -91,26 +93,36 @@ def _sliced(conversion: Conversion, source: Value, begin: list[int], shape: tupl
 
 def slice_(conversion: Conversion, node: onnx.NodeProto) -> None:
     source, shape = conversion.value(node.input[0]), conversion.shape(node.output[0])
-    given = [_integers(conversion, node, place, name) for place, name in enumerate(("", "starts", "ends"))][1:]
+    given = [integers(conversion, node, place, name) for place, name in enumerate(("", "starts", "ends"))][1:]
     starts, ends = given
     if starts is None or ends is None:
         raise Unsupported("LiteRT: a Slice whose bounds are computed while the model runs")
-    axes = _integers(conversion, node, 3, "axes") or list(range(len(starts)))
-    steps = _integers(conversion, node, 4, "steps") or [1] * len(starts)
+    axes = integers(conversion, node, 3, "axes") or list(range(len(starts)))
+    steps = integers(conversion, node, 4, "steps") or [1] * len(starts)
     begin, stride = [0] * len(source.shape), [1] * len(source.shape)
-    for start, axis, step in zip(starts, axes, steps, strict=True):
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = source.shape[axis]
         if step < 0:
-            raise Unsupported("LiteRT: a Slice that runs backwards")
+            source = _backwards(conversion, source, axis, range(size)[slice(start, end, step)])
+            continue
         begin[axis], stride[axis] = max(0, min(start + size if start < 0 else start, size)), step
     if source.constant is not None:
         cut = tuple(slice(b, b + n * s, s) for b, n, s in zip(begin, shape, stride, strict=True))
         conversion.tell(node.output[0], conversion.values.constant(np.ascontiguousarray(source.constant[cut])))
         return
+    if source.shape == shape:
+        conversion.tell(node.output[0], source)
+        return
     if all(step == 1 for step in stride):
         conversion.tell(node.output[0], _sliced(conversion, source, begin, shape))
         return
     conversion.tell(node.output[0], _strided(conversion, source, begin, stride, shape))
+
+
+def _backwards(conversion: Conversion, source: Value, axis: int, positions: range) -> Value:
+    if source.constant is not None:
+        return conversion.values.constant(np.take(source.constant, positions, axis=axis))
+    return taken(conversion, source, axis % len(source.shape), np.array(positions))
 
 
 def _strided(
@@ -127,7 +139,7 @@ def _strided(
     return result
 
 
-def _integers(conversion: Conversion, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
+def integers(conversion: Conversion, node: onnx.NodeProto, place: int, name: str) -> list[int] | None:
     """A list of numbers that is an input in new opsets and an attribute in old ones."""
     if attribute(node, name) is not None:
         return [int(number) for number in attribute(node, name)]
@@ -156,46 +168,6 @@ def gather(conversion: Conversion, node: onnx.NodeProto) -> None:
     conversion.tell(node.output[0], result)
 
 
-def pad_(conversion: Conversion, node: onnx.NodeProto) -> None:
-    pads = _integers(conversion, node, 1, "pads")
-    if pads is None or attribute(node, "mode", "constant") != "constant" or (len(node.input) > 3 and node.input[3]):
-        raise Unsupported("LiteRT: a Pad that is not by constant amounts with a constant value")
-    filler = attribute(node, "value", 0.0)
-    if len(node.input) > 2 and node.input[2]:
-        found = conversion.constant(node.input[2])
-        filler = 0.0 if found is None else float(found.reshape(()))
-    source = conversion.value(node.input[0])
-    rank = len(source.shape)
-    stored = [(pads[axis], pads[axis + rank]) for axis in source.order]
-    if any(amount < 0 for pair in stored for amount in pair):
-        raise Unsupported("LiteRT: a Pad by a negative amount")
-    conversion.tell(node.output[0], pad(conversion, source, stored, filler))
-
-
-def pool(conversion: Conversion, node: onnx.NodeProto) -> None:
-    """MaxPool and AveragePool; int8 keeps its scale."""
-    source = conversion.value(node.input[0])
-    rank = len(source.shape)
-    window = window_of(node, tuple(attribute(node, "kernel_shape")), source.shape[2:])
-    if any(step != 1 for step in window.dilations) or attribute(node, "ceil_mode", 0) or len(node.output) > 1:
-        raise Unsupported(f"LiteRT: a {node.op_type} with dilations, ceil_mode or indices")
-    source = channels_last(conversion, source)
-    is_max = node.op_type == "MaxPool"
-    source, padding = padded(conversion, source, window, _LOWEST if is_max else 0.0)
-    counts_pads = bool(attribute(node, "count_include_pad", 0))
-    if not is_max and any(window.pads) and counts_pads != (padding == schema.Padding.VALID):
-        raise Unsupported("LiteRT: an AveragePool whose padding is counted in another way")
-    options = schema.Pool2DOptionsT()
-    options.padding = padding
-    (options.filterHeight, options.filterWidth), (options.strideH, options.strideW) = window.kernel, window.strides
-    shape = conversion.shape(node.output[0])
-    shape = shape if rank == 4 else (shape[0], shape[1], 1, shape[2])
-    result = conversion.values.new(shape, CHANNELS_LAST, source.dtype, source.quantisation)
-    name = "MAX_POOL_2D" if is_max else "AVERAGE_POOL_2D"
-    conversion.flat.operator(name, [conversion.values.index(source)], [result.tensor], options)
-    conversion.tell(node.output[0], without_row(conversion, result, rank))
-
-
 def global_pool(conversion: Conversion, node: onnx.NodeProto) -> None:
     source = conversion.value(node.input[0])
     axes = list(range(2, len(source.shape)))
@@ -205,13 +177,22 @@ def global_pool(conversion: Conversion, node: onnx.NodeProto) -> None:
 
 def reduce(conversion: Conversion, node: onnx.NodeProto) -> None:
     source = conversion.value(node.input[0])
-    axes = _integers(conversion, node, 1, "axes")
+    axes = integers(conversion, node, 1, "axes")
     if axes is None and attribute(node, "noop_with_empty_axes", 0):
         conversion.tell(node.output[0], source)
         return
     places = [axis % len(source.shape) for axis in (axes if axes is not None else range(len(source.shape)))]
     keep = bool(attribute(node, "keepdims", 1))
-    _reduced(conversion, node.output[0], _REDUCTIONS[node.op_type], source, places, keep=keep)
+    if node.op_type in _BEFORE:
+        source = conversion.values.floating(source)
+        source = compute(conversion, _BEFORE[node.op_type], [source], source.shape)
+    if node.op_type != "ReduceL2":
+        _reduced(conversion, node.output[0], _REDUCTIONS[node.op_type], source, places, keep=keep)
+        return
+    squares = f"{node.output[0]}/squares"
+    _reduced(conversion, squares, "SUM", source, places, keep=keep)
+    total = conversion.value(squares)
+    conversion.tell(node.output[0], compute(conversion, "SQRT", [total], total.shape))
 
 
 def _reduced(conversion: Conversion, output: str, name: str, source: Value, axes: list[int], *, keep: bool) -> None:
@@ -250,61 +231,49 @@ def softmax(conversion: Conversion, node: onnx.NodeProto) -> None:
     conversion.tell(node.output[0], result)
 
 
-def resize(conversion: Conversion, node: onnx.NodeProto) -> None:
-    source, shape = conversion.value(node.input[0]), conversion.shape(node.output[0])
-    mode = attribute(node, "mode", "nearest")
-    usual = "half_pixel" if node.op_type == "Resize" else "asymmetric"
-    place = attribute(node, "coordinate_transformation_mode", usual)
-    if len(shape) != 4 or shape[:2] != source.shape[:2] or mode not in ("nearest", "linear"):
-        raise Unsupported("LiteRT: a Resize that is not of height and width, nearest or linear")
-    if place not in ("half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"):
-        raise Unsupported(f"LiteRT: a Resize by {place}")
-    whole = all(new % old == 0 for new, old in zip(shape[2:], source.shape[2:], strict=True))
-    rounding = attribute(node, "nearest_mode", "round_prefer_floor")
-    if mode == "nearest" and not (whole and (place != "asymmetric" or rounding == "floor")):
-        raise Unsupported("LiteRT: a nearest Resize that is not by whole factors")
-    source = conversion.values.ordered(source, CHANNELS_LAST)
-    linear = mode == "linear"
-    options: Any = schema.ResizeBilinearOptionsT() if linear else schema.ResizeNearestNeighborOptionsT()
-    options.alignCorners = linear and place == "align_corners"
-    options.halfPixelCenters = place in ("half_pixel", "pytorch_half_pixel")
-    result = conversion.values.new(shape, CHANNELS_LAST, source.dtype, source.quantisation)
-    size = conversion.flat.constant(np.array(shape[2:], np.int32))
-    name = "RESIZE_BILINEAR" if linear else "RESIZE_NEAREST_NEIGHBOR"
-    conversion.flat.operator(name, [conversion.values.index(source), size], [result.tensor], options)
-    conversion.tell(node.output[0], result)
-
-
-def depth_to_space(conversion: Conversion, node: onnx.NodeProto) -> None:
-    if attribute(node, "mode", "DCR") != "DCR":
-        raise Unsupported("LiteRT: a DepthToSpace in column-row order")
-    source = conversion.values.ordered(conversion.value(node.input[0]), CHANNELS_LAST)
-    result = conversion.values.new(conversion.shape(node.output[0]), CHANNELS_LAST, source.dtype, source.quantisation)
-    options = schema.DepthToSpaceOptionsT()
-    options.blockSize = attribute(node, "blocksize")
-    conversion.flat.operator("DEPTH_TO_SPACE", [conversion.values.index(source)], [result.tensor], options)
-    conversion.tell(node.output[0], result)
-
-
 def expand(conversion: Conversion, node: onnx.NodeProto) -> None:
-    """By adding zeros of the wanted shape: XNNPACK broadcasts additions."""
-    source, shape = conversion.value(node.input[0]), conversion.shape(node.output[0])
+    """By adding zeros of the wanted shape: XNNPACK broadcasts additions of floats."""
+    source, shape = conversion.values.floating(conversion.value(node.input[0])), conversion.shape(node.output[0])
+    if source.shape == shape:
+        conversion.tell(node.output[0], source)
+        return
+    if source.dtype != "float32":
+        conversion.tell(node.output[0], _broadcast(conversion, source, shape))
+        return
     zeros = conversion.values.constant(np.zeros(shape, np.float32))
     conversion.tell(node.output[0], compute(conversion, "ADD", [source, zeros], shape))
+
+
+def _broadcast(conversion: Conversion, source: Value, shape: tuple[int, ...]) -> Value:
+    if source.constant is not None:
+        return conversion.values.constant(np.ascontiguousarray(np.broadcast_to(source.constant, shape)))
+    source = conversion.values.ordered(source, plain(len(source.shape)))
+    result = conversion.values.new(shape, plain(len(shape)), source.dtype)
+    wanted = conversion.flat.constant(np.array(shape, np.int32))
+    tensors = [conversion.values.index(source), wanted]
+    conversion.flat.operator("BROADCAST_TO", tensors, [result.tensor], schema.BroadcastToOptionsT())
+    return result
+
+
+def taken(conversion: Conversion, source: Value, axis: int, positions: NDArray[Any]) -> Value:
+    """The slices at these positions of an axis, in that order; int8 stays int8."""
+    shape = tuple(len(positions) if place == axis else size for place, size in enumerate(source.shape))
+    result = conversion.values.new(shape, source.order, source.dtype, source.quantisation)
+    options = schema.GatherOptionsT()
+    options.axis = source.order.index(axis)
+    tensors = [conversion.values.index(source), conversion.flat.constant(np.asarray(positions, np.int32))]
+    conversion.flat.operator("GATHER", tensors, [result.tensor], options)
+    return result
 
 
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(_REDUCTIONS, reduce),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
-    **dict.fromkeys(("MaxPool", "AveragePool"), pool),
     **dict.fromkeys(("GlobalAveragePool", "GlobalMaxPool"), global_pool),
     **dict.fromkeys(("Softmax", "LogSoftmax"), softmax),
-    **dict.fromkeys(("Resize", "Upsample"), resize),
     "Concat": concat,
-    "DepthToSpace": depth_to_space,
     "Expand": expand,
     "Gather": gather,
-    "Pad": pad_,
     "Slice": slice_,
     "Split": split,
     "Transpose": transpose,

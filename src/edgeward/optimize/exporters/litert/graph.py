@@ -14,7 +14,8 @@ from edgeward.optimize.one_sample import one_sample
 
 
 class Graph(NamedTuple):
-    """`shapes` are of one sample with its batch axis of 1; `users` are the nodes that read a value."""
+    """`shapes` are of one sample with its batch axis of 1; `users` are the nodes that read a value, `makers` the
+    one that computes it."""
 
     nodes: tuple[onnx.NodeProto, ...]
     inputs: tuple[str, ...]
@@ -23,6 +24,7 @@ class Graph(NamedTuple):
     shapes: Mapping[str, tuple[int, ...]]
     constants: Mapping[str, NDArray[Any]]
     users: Mapping[str, tuple[onnx.NodeProto, ...]]
+    makers: Mapping[str, onnx.NodeProto]
 
     def sole_user(self, name: str) -> onnx.NodeProto | None:
         """The one node that reads `name`, None where several do or it leaves the graph."""
@@ -53,6 +55,7 @@ def read(model: onnx.ModelProto) -> Graph:
     return Graph(
         tuple(nodes), inputs, tuple(node.name for node in fixed.graph.output), dtypes, shapes, constants,
         {name: tuple(found) for name, found in users.items()},
+        {name: node for node in nodes for name in node.output},
     )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ _ARITHMETIC = {"Add": "ADD", "Sub": "SUB", "Mul": "MUL", "Div": "DIV"}
 _INT8_ARITHMETIC = ("Add", "Sub", "Mul")
 _OTHER_BINARY = {"Max": "MAXIMUM", "Min": "MINIMUM", "Pow": "POW"}
 _UNARY = {
-    "Abs": "ABS", "Ceil": "CEIL", "Cos": "COS", "Elu": "ELU", "Exp": "EXP", "Floor": "FLOOR", "HardSwish": "HARD_SWISH",
+    "Abs": "ABS", "Ceil": "CEIL", "Cos": "COS", "Exp": "EXP", "Floor": "FLOOR", "HardSwish": "HARD_SWISH",
     "Log": "LOG", "Neg": "NEG", "Relu": "RELU", "Round": "ROUND", "Sigmoid": "LOGISTIC", "Sin": "SIN", "Sqrt": "SQRT",
     "Tanh": "TANH",
 }  # fmt: skip
@@ -148,8 +148,6 @@ def _widened(conversion: Conversion, value: Value, rank: int) -> Value:
 def unary(conversion: Conversion, node: onnx.NodeProto) -> None:
     """Activations and functions of one value: float, but for those that int8 has."""
     source = conversion.value(node.input[0])
-    if node.op_type == "Elu" and attribute(node, "alpha", 1.0) != 1.0:
-        raise Unsupported("LiteRT: an Elu with an alpha other than 1")
     if source.constant is None and node.op_type == "Relu" and source.is_quantised:
         conversion.tell(node.output[0], _same(conversion, "RELU", source))
         return
@@ -248,50 +246,6 @@ def alias(conversion: Conversion, node: onnx.NodeProto) -> None:
     conversion.tell(node.output[0], conversion.value(node.input[0]))
 
 
-def batch_normalization(conversion: Conversion, node: onnx.NodeProto) -> None:
-    """A scale and an offset for each channel."""
-    scale, offset, mean, variance = (conversion.constant(name) for name in node.input[1:5])
-    if scale is None or offset is None or mean is None or variance is None:
-        raise Unsupported("LiteRT: a BatchNormalization with computed parameters")
-    source = conversion.value(node.input[0])
-    gain = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
-    shape = (1, -1, *[1] * (len(source.shape) - 2))
-    factor, shift = (
-        conversion.values.constant(array.astype(np.float32).reshape(shape)) for array in (gain, offset - mean * gain)
-    )
-    result = compute(conversion, "MUL", [source, factor], source.shape)
-    conversion.tell(node.output[0], compute(conversion, "ADD", [result, shift], source.shape))
-
-
-def layer_normalization(conversion: Conversion, node: onnx.NodeProto) -> None:
-    """(x - mean) ÷ √(variance + epsilon) × scale + offset over the last axes."""
-    values = conversion.values
-    source = values.floating(conversion.value(node.input[0]))
-    rank = len(source.shape)
-    source = values.ordered(source, plain(rank))
-    first = attribute(node, "axis", -1) % rank
-    axes = conversion.flat.constant(np.arange(first, rank, dtype=np.int32))
-    reduced = (*source.shape[:first], *[1] * (rank - first))
-
-    def mean(value: Value) -> Value:
-        options = schema.ReducerOptionsT()
-        options.keepDims = True
-        result = values.new(reduced, plain(rank), "float32")
-        conversion.flat.operator("MEAN", [values.index(value), axes], [result.tensor], options)
-        return result
-
-    centre = mean(source)
-    variance = mean(compute(conversion, "SQUARED_DIFFERENCE", [source, centre], source.shape))
-    epsilon = values.constant(np.array(attribute(node, "epsilon", 1e-5), np.float32))
-    spread = compute(conversion, "RSQRT", [compute(conversion, "ADD", [variance, epsilon], reduced)], reduced)
-    result = compute(conversion, "SUB", [source, centre], source.shape)
-    result = compute(conversion, "MUL", [result, spread], source.shape)
-    result = compute(conversion, "MUL", [result, conversion.value(node.input[1])], source.shape)
-    if len(node.input) > 2 and node.input[2]:
-        result = compute(conversion, "ADD", [result, conversion.value(node.input[2])], source.shape)
-    conversion.tell(node.output[0], result)
-
-
 def _is_two(conversion: Conversion, name: str) -> bool:
     value = conversion.value(name).constant
     return value is not None and value.size == 1 and float(value.reshape(())) == 2.0
@@ -301,14 +255,12 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(_ARITHMETIC, arithmetic),
     **dict.fromkeys(_OTHER_BINARY, binary),
     **dict.fromkeys(_UNARY, unary),
-    "BatchNormalization": batch_normalization,
     "Cast": cast,
     "Clip": clip,
     "Dropout": alias,
     "Gelu": gelu,
     "HardSigmoid": hard_sigmoid,
     "Identity": alias,
-    "LayerNormalization": layer_normalization,
     "LeakyRelu": leaky_relu,
     "PRelu": prelu,
     "Reciprocal": reciprocal,

@@ -1,4 +1,4 @@
-"""Convolutions and matrix products: the operators with weights."""
+"""Convolutions, and what all operators with weights share."""
 
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from edgeward.kit.errors import Unsupported
 from edgeward.optimize.exporters.litert.conversion import Conversion, Ending, Handler
 from edgeward.optimize.exporters.litert.flat import Quantisation
 from edgeward.optimize.exporters.litert.graph import attribute
-from edgeward.optimize.exporters.litert.values import CHANNELS_LAST, Value, dequantised, plain
+from edgeward.optimize.exporters.litert.values import CHANNELS_LAST, Value, dequantised
 
 _DEPTHWISE_ORDER = (1, 2, 3, 0)
 _SAME, _VALID = schema.Padding.SAME, schema.Padding.VALID
@@ -123,17 +123,17 @@ class Weights(NamedTuple):
     bias: NDArray[np.float32]
 
 
-def _weights(value: Value, bias: NDArray[Any] | None, outputs: int) -> Weights:
+def weights_of(value: Value, bias: NDArray[Any] | None, outputs: int) -> Weights:
     offsets = np.zeros(outputs, np.float32) if bias is None else np.asarray(bias, np.float32).reshape(-1)
     return Weights(value.held, value.quantisation, np.broadcast_to(offsets, (outputs,)))
 
 
-def _can_be_int8(source: Value, weights: Weights, ending: Ending) -> bool:
+def can_be_int8(source: Value, weights: Weights, ending: Ending) -> bool:
     """Whether the operator runs in integers: input, weights and result all are int8."""
     return source.is_quantised and ending.quantisation is not None and _are_int8(weights)
 
 
-def _floats(weights: Weights) -> NDArray[np.float32]:
+def floats(weights: Weights) -> NDArray[np.float32]:
     if weights.quantisation is None:
         return weights.weight.astype(np.float32)
     return dequantised(weights.weight, weights.quantisation, weights.quantisation.axis)
@@ -149,13 +149,13 @@ def _are_int8(weights: Weights) -> bool:
     )
 
 
-def _bias_int32(source: float, weights: Quantisation, bias: NDArray[Any]) -> tuple[NDArray[np.int32], Quantisation]:
+def bias_int32(source: float, weights: Quantisation, bias: NDArray[Any]) -> tuple[NDArray[np.int32], Quantisation]:
     scales = source * np.asarray(weights.scales, np.float64)
     stored = np.clip(np.rint(bias / scales), -(2**31) + 1, 2**31 - 1).astype(np.int32)
     return stored, Quantisation(tuple(float(scale) for scale in scales), (0,) * len(scales), 0)
 
 
-def _emit(
+def emit(
     conversion: Conversion,
     name: str,
     source: Value,
@@ -169,10 +169,10 @@ def _emit(
     """Writes the operator in integers where all of it is int8, in float else."""
     values = conversion.values
     options.fusedActivationFunction = getattr(schema.ActivationFunctionType, ending.activation)
-    if source.quantisation is not None and weights.quantisation is not None and _can_be_int8(source, weights, ending):
+    if source.quantisation is not None and weights.quantisation is not None and can_be_int8(source, weights, ending):
         result = conversion.result(ending, shape, result_order)
         weight = values.index(values.constant(weights.weight, weight_order, weights.quantisation))
-        stored, quantisation = _bias_int32(source.quantisation.scales[0], weights.quantisation, weights.bias)
+        stored, quantisation = bias_int32(source.quantisation.scales[0], weights.quantisation, weights.bias)
         bias = conversion.flat.constant(stored, quantisation)
         conversion.flat.operator(name, [source.tensor, weight, bias], [result.tensor], options)
         conversion.finish(ending, result)
@@ -183,7 +183,7 @@ def _emit(
         options.asymmetricQuantizeInputs = True
         weight = values.index(values.constant(weights.weight, weight_order, weights.quantisation))
     else:
-        weight = values.index(values.constant(_floats(weights), weight_order))
+        weight = values.index(values.constant(floats(weights), weight_order))
     bias = conversion.flat.constant(np.ascontiguousarray(weights.bias))
     source = values.floating(source)
     conversion.flat.operator(name, [values.index(source), weight, bias], [result.tensor], options)
@@ -203,9 +203,9 @@ def conv(conversion: Conversion, node: onnx.NodeProto) -> None:
     source = channels_last(conversion, original)
     kernels = weight.constant.reshape(*weight.shape[:2], *window.kernel)
     found = weight._replace(constant=kernels, shape=kernels.shape)
-    weights = _weights(found, bias, weight.shape[0])
+    weights = weights_of(found, bias, weight.shape[0])
     ending = conversion.ending(node.output[0]) if rank == 4 else _bare(node)
-    if not _can_be_int8(source, weights, ending):
+    if not can_be_int8(source, weights, ending):
         source = conversion.values.floating(source)
     source, padding = padded(conversion, source, window)
     groups = attribute(node, "group", 1)
@@ -216,9 +216,9 @@ def conv(conversion: Conversion, node: onnx.NodeProto) -> None:
     shape = _four(conversion.shape(node.output[0]))
     if is_depthwise:
         options.depthMultiplier = weight.shape[0] // groups
-        _emit(conversion, "DEPTHWISE_CONV_2D", source, weights, ending, shape, CHANNELS_LAST, _DEPTHWISE_ORDER, options)
+        emit(conversion, "DEPTHWISE_CONV_2D", source, weights, ending, shape, CHANNELS_LAST, _DEPTHWISE_ORDER, options)
     else:
-        _emit(conversion, "CONV_2D", source, weights, ending, shape, CHANNELS_LAST, CHANNELS_LAST, options)
+        emit(conversion, "CONV_2D", source, weights, ending, shape, CHANNELS_LAST, CHANNELS_LAST, options)
     if rank == 3:
         conversion.tell(node.output[0], without_row(conversion, conversion.value(node.output[0]), rank))
 
@@ -231,129 +231,6 @@ def _four(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape if len(shape) == 4 else (shape[0], shape[1], 1, shape[2])
 
 
-def conv_transpose(conversion: Conversion, node: onnx.NodeProto) -> None:
-    weight = conversion.constant(node.input[1])
-    bias = conversion.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    groups = attribute(node, "group", 1)
-    if weight is None or weight.ndim != 4 or groups != 1 or any(attribute(node, "output_padding", [0, 0])):
-        raise Unsupported("LiteRT: a ConvTranspose with groups, output padding or other than two spatial axes")
-    if any(step != 1 for step in attribute(node, "dilations", [1, 1])) or attribute(node, "auto_pad", "NOTSET") not in (
-        "NOTSET", "VALID",
-    ):  # fmt: skip
-        raise Unsupported("LiteRT: a ConvTranspose with dilations or automatic padding")
-    values = conversion.values
-    source = values.floating(channels_last(conversion, conversion.value(node.input[0])))
-    strides, pads = attribute(node, "strides", [1, 1]), attribute(node, "pads", [0] * 4)
-    height, width = (
-        (source.shape[2 + axis] - 1) * strides[axis] + weight.shape[2 + axis] for axis in (0, 1)
-    )  # before the pads are cut off
-    full = (source.shape[0], weight.shape[1], height, width)
-    result = values.new(full, CHANNELS_LAST, "float32")
-    options = schema.TransposeConvOptionsT()
-    options.padding, (options.strideH, options.strideW) = _VALID, strides
-    sizes = conversion.flat.constant(np.array(result.stored, np.int32))
-    kernel = conversion.flat.constant(np.ascontiguousarray(weight.transpose(1, 2, 3, 0), np.float32))
-    offsets = conversion.flat.constant(
-        np.zeros(weight.shape[1], np.float32) if bias is None else np.asarray(bias, np.float32)
-    )
-    conversion.flat.operator("TRANSPOSE_CONV", [sizes, kernel, values.index(source), offsets], [result.tensor], options)
-    if any(pads):
-        cut = conversion.shape(node.output[0])
-        smaller = values.new(cut, CHANNELS_LAST, "float32")
-        begin = conversion.flat.constant(np.array([0, pads[0], pads[1], 0], np.int32))
-        size = conversion.flat.constant(np.array(smaller.stored, np.int32))
-        conversion.flat.operator("SLICE", [result.tensor, begin, size], [smaller.tensor], schema.SliceOptionsT())
-        result = smaller
-    conversion.tell(node.output[0], result)
-
-
-def gemm(conversion: Conversion, node: onnx.NodeProto) -> None:
-    weight = conversion.value(node.input[1])
-    bias = conversion.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
-    has_bias = len(node.input) > 2 and bool(node.input[2])
-    if weight.constant is None or attribute(node, "transA", 0) or (has_bias and bias is None):
-        raise Unsupported("LiteRT: a Gemm with computed weights or a transposed input")
-    alpha, beta = attribute(node, "alpha", 1.0), attribute(node, "beta", 1.0)
-    if not attribute(node, "transB", 0):
-        weight = _turned(weight)
-    if alpha != 1.0:
-        weight = _scaled(weight, alpha)
-    if bias is not None and beta != 1.0:
-        bias = bias * beta
-    _fully_connected(conversion, node.input[0], weight, bias, conversion.ending(node.output[0]))
-
-
-def matmul(conversion: Conversion, node: onnx.NodeProto) -> None:
-    weight = conversion.value(node.input[1])
-    if weight.constant is not None and len(weight.shape) == 2:
-        bias, name = _bias_behind(conversion, node)
-        _fully_connected(conversion, node.input[0], _turned(weight), bias, conversion.ending(name))
-        if name != node.output[0]:
-            conversion.absorb((name,))
-        return
-    _batch_matmul(conversion, node)
-
-
-def _bias_behind(conversion: Conversion, node: onnx.NodeProto) -> tuple[NDArray[Any] | None, str]:
-    """The constant vector that an Add puts on a matrix product, and the name of the sum."""
-    user = conversion.graph.sole_user(node.output[0])
-    if user is None or user.op_type != "Add":
-        return None, node.output[0]
-    other = user.input[1] if user.input[0] == node.output[0] else user.input[0]
-    if other not in conversion.graph.constants or conversion.graph.constants[other].ndim != 1:
-        return None, node.output[0]
-    return conversion.graph.constants[other], user.output[0]
-
-
-def _turned(weight: Value) -> Value:
-    turned = np.ascontiguousarray(weight.held.T)
-    quantisation = weight.quantisation
-    if quantisation is not None:
-        quantisation = quantisation._replace(axis=0 if quantisation.is_per_tensor else 1 - quantisation.axis)
-    return weight._replace(constant=turned, shape=turned.shape, quantisation=quantisation)
-
-
-def _scaled(weight: Value, factor: float) -> Value:
-    if weight.quantisation is None:
-        return weight._replace(constant=(weight.held * factor).astype(np.float32))
-    scales = tuple(scale * factor for scale in weight.quantisation.scales)
-    return weight._replace(quantisation=weight.quantisation._replace(scales=scales))
-
-
-def _fully_connected(
-    conversion: Conversion, name: str, weight: Value, bias: NDArray[Any] | None, ending: Ending
-) -> None:
-    source = conversion.value(name)
-    source = conversion.values.ordered(source, plain(len(source.shape)))
-    options = schema.FullyConnectedOptionsT()
-    options.keepNumDims = len(source.shape) != 2
-    weights = _weights(weight, bias, weight.shape[0])
-    shape = (*source.shape[:-1], weight.shape[0])
-    _emit(conversion, "FULLY_CONNECTED", source, weights, ending, shape, plain(len(shape)), plain(2), options)
-
-
-def _batch_matmul(conversion: Conversion, node: onnx.NodeProto) -> None:
-    values = conversion.values
-    pair = [conversion.value(name) for name in node.input]
-    shape = conversion.shape(node.output[0])
-    ending = conversion.ending(node.output[0], fuse=False)
-    is_int8 = all(value.is_quantised for value in pair) and ending.quantisation is not None
-    if not is_int8:
-        pair = [values.floating(value) for value in pair]
-    pair = [values.ordered(value, plain(len(value.shape))) for value in pair]
-    if min(len(value.shape) for value in pair) < 2:
-        raise Unsupported("LiteRT: a MatMul with a vector")
-    result = conversion.result(ending if is_int8 else ending._replace(quantisation=None), shape)
-    options = schema.BatchMatMulOptionsT()
-    conversion.flat.operator("BATCH_MATMUL", [values.index(value) for value in pair], [result.tensor], options)
-    if ending.quantisation is not None:
-        result = values.quantised(result, ending.quantisation)
-    conversion.finish(ending, result)
-
-
 HANDLERS: dict[str, Handler] = {
     "Conv": conv,
-    "ConvTranspose": conv_transpose,
-    "Gemm": gemm,
-    "MatMul": matmul,
 }

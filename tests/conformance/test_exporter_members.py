@@ -76,6 +76,7 @@ CHAINS = {
     "channel-shuffle": "a = Reshape(x, twos) t = Transpose<perm=[0,2,1,3,4]>(a) y = Reshape(t, planes)",
     "flip": "y = Slice(x, last, before, two, back)",
     "where": "g = Greater(x, one) y = Where(g, x, half)",
+    "without-nan": "r = Sqrt(x) n = IsNaN(r) y = Where(n, half, r)",
     "argmax": "a = ArgMax<axis=1>(x) y = Cast<to=1>(a)",
     "argmax-without-the-axis": "a = ArgMax<axis=1, keepdims=0>(x) y = Cast<to=1>(a)",
     "tile": "y = Tile(x, twice)",

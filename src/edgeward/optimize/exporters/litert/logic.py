@@ -32,6 +32,15 @@ def compare(conversion: Conversion, node: onnx.NodeProto) -> None:
     conversion.tell(node.output[0], result)
 
 
+def is_nan(conversion: Conversion, node: onnx.NodeProto) -> None:
+    """A value that is not equal to itself."""
+    source = conversion.values.floating(conversion.value(node.input[0]))
+    result = conversion.values.new(source.shape, source.order, "bool")
+    tensors = [conversion.values.index(source)] * 2
+    conversion.flat.operator("NOT_EQUAL", tensors, [result.tensor], schema.NotEqualOptionsT())
+    conversion.tell(node.output[0], result)
+
+
 def not_(conversion: Conversion, node: onnx.NodeProto) -> None:
     source = conversion.value(node.input[0])
     result = conversion.values.new(source.shape, source.order, "bool")
@@ -102,6 +111,7 @@ def running_sum(conversion: Conversion, node: onnx.NodeProto) -> None:
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(_COMPARISONS, compare),
     **dict.fromkeys(_LARGEST, largest),
+    "IsNaN": is_nan,
     "CumSum": running_sum,
     "Not": not_,
     "Tile": tile,

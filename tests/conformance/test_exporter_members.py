@@ -77,6 +77,10 @@ CHAINS = {
     "flip": "y = Slice(x, last, before, two, back)",
     "where": "g = Greater(x, one) y = Where(g, x, half)",
     "without-nan": "r = Sqrt(x) n = IsNaN(r) y = Where(n, half, r)",
+    "one-channel": "r = Relu(x) y = Gather<axis=1>(r, first)",
+    "last-row": "t = Transpose<perm=[0,2,3,1]>(x) y = Gather<axis=1>(t, final)",
+    "a-run-of-columns": "y = Gather<axis=3>(x, run)",
+    "columns-out-of-order": "y = Gather<axis=3>(x, mixed)",
     "argmax": "a = ArgMax<axis=1>(x) y = Cast<to=1>(a)",
     "argmax-without-the-axis": "a = ArgMax<axis=1, keepdims=0>(x) y = Cast<to=1>(a)",
     "tile": "y = Tile(x, twice)",
@@ -99,7 +103,9 @@ def _constants() -> dict[str, np.ndarray]:
         "ten": normal(10), "row": np.int64([1, 4, 80]), "rows": np.int64([1, 80, 4]), "heads": normal(4, 2, 3),
         "double": np.float32([1, 1, 2, 2]), "odd": np.float32([1, 1, 1.5, 1.25]), "twos": np.int64([1, 2, 2, 8, 10]),
         "planes": np.int64([1, 4, 8, 10]), "last": np.int64([-1]), "before": np.int64([-100]), "two": np.int64([2]),
-        "back": np.int64([-1]), "twice": np.int64([1, 2, 1, 3]),
+        "back": np.int64([-1]), "first": np.int64(0), "final": np.int64(-1), "run": np.int64([3, 4, 5]),
+        "mixed": np.int64([3, 5, 4]),
+        "twice": np.int64([1, 2, 1, 3]),
         "six": np.float32(6), "one": np.float32(1), "half": np.float32(0.5), "root2": np.float32(1.4142135),
     }  # fmt: skip
 

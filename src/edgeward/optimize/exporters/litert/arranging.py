@@ -155,8 +155,11 @@ def gather(conversion: Conversion, node: onnx.NodeProto) -> None:
         found = np.take(source.constant, index.constant, axis=attribute(node, "axis", 0))
         conversion.tell(node.output[0], conversion.values.constant(np.asarray(found)))
         return
-    source = conversion.values.ordered(source, plain(len(source.shape)))
     axis, shape = attribute(node, "axis", 0) % len(source.shape), conversion.shape(node.output[0])
+    if index.constant is not None and index.constant.ndim < 2 and (run := _run(index.constant, source.shape[axis])):
+        conversion.tell(node.output[0], _cut_out(conversion, source, axis, run, keep=index.constant.ndim == 1))
+        return
+    source = conversion.values.ordered(source, plain(len(source.shape)))
     if index.constant is not None:
         positions = np.where(index.constant < 0, index.constant + source.shape[axis], index.constant)
         index = conversion.values.constant(positions.astype(np.int32))
@@ -264,6 +267,24 @@ def taken(conversion: Conversion, source: Value, axis: int, positions: NDArray[A
     tensors = [conversion.values.index(source), conversion.flat.constant(np.asarray(positions, np.int32))]
     conversion.flat.operator("GATHER", tensors, [result.tensor], options)
     return result
+
+
+def _run(index: NDArray[Any], size: int) -> range | None:
+    """The positions where each is one behind the one before."""
+    positions = np.where(index < 0, index + size, index).reshape(-1)
+    first, count = (int(positions[0]), len(positions)) if len(positions) else (0, 0)
+    return range(first, first + count) if count and np.array_equal(positions, np.arange(first, first + count)) else None
+
+
+def _cut_out(conversion: Conversion, source: Value, axis: int, run: range, *, keep: bool) -> Value:
+    """A run of positions as a slice, which XNNPACK does and a gathering not; one without its axis where not `keep`."""
+    begin = [run.start if place == axis else 0 for place in range(len(source.shape))]
+    part = _sliced(conversion, source, begin, (*source.shape[:axis], len(run), *source.shape[axis + 1 :]))
+    if keep:
+        return part
+    shape = (*source.shape[:axis], *source.shape[axis + 1 :])
+    order = tuple(place - (place > axis) for place in source.order if place != axis)
+    return conversion.values.reshaped(part, shape, order)
 
 
 HANDLERS: dict[str, Handler] = {

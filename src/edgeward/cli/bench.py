@@ -6,41 +6,39 @@ from typing import TYPE_CHECKING
 import click
 
 from edgeward.cli import console
-from edgeward.cli.paths import PATH
+from edgeward.cli.paths import PATH, Milliseconds
 
 if TYPE_CHECKING:
-    from edgeward.cli.subject import Subject
-    from edgeward.measure.fail_if import Condition
-    from edgeward.measure.measurement import Entry
-    from edgeward.measure.place import Place
+    from edgeward.cli.bench_parts import Parts
 
 SEED = 20261120
-_GENERATIONS = 3
+_SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
 
 
 @click.command()
 @click.argument("subject", metavar="X", type=PATH)
-@click.option("--compare", type=PATH, metavar="BASE", help="Another model or bundle, timed in turn with X.")
+@click.option("--compare", type=PATH, metavar="BASE", help="A model, bundle or earlier result, timed in turn with X.")
 @click.option("--fail-if", metavar="RULE", help="Exit code 3 when X is so much worse than BASE: 'p99>+5%@95%'.")
+@click.option("--scenario", type=click.Choice(_SCENARIOS), help="One of MLPerf Inference's, by its method.")
+@click.option("--latency-bound", type=Milliseconds(), default="10ms", show_default=True, help="Of --scenario server.")
+@click.option("--quick", is_flag=True, help="A scenario for a few seconds, not the ten minutes that MLPerf wants.")
+@click.option("--sweep", is_flag=True, help="Also threads × streams, and the best setting.")
+@click.option("--steady", is_flag=True, help="Also a run until latency and temperature rest.")
+@click.option("--cap", type=click.FloatRange(0.05, 240), default=15.0, show_default=True, help="Minutes of --steady.")
 @click.option("--data", type=PATH, metavar="D", help="Feed real samples; without it, seeded random numbers.")
 @click.option("--preprocess", type=PATH, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--seconds", type=click.FloatRange(0.1, 120), help="Of timing, per model. Default: 3; compared, 1.5.")
 @click.option("--target", default="", metavar="HOST", help="Measure on user@host over ssh; default: this machine.")
+@click.option("-o", "output", type=PATH, metavar="DIR", help="Write report.html, result.json, layers.csv, trace.json.")
+@click.option("--overwrite", is_flag=True, help="Replace what is in DIR.")
 @click.option("--key", "keys", multiple=True, type=PATH, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
-    subject: Path,
-    compare: Path | None,
-    fail_if: str | None,
-    data: Path | None,
-    preprocess: Path | None,
-    threads: int | None,
-    seconds: float | None,
-    target: str,
-    keys: tuple[Path, ...],
-    as_json: bool,
-) -> None:
+    subject: Path, compare: Path | None, fail_if: str | None, scenario: str | None, latency_bound: float, quick: bool,
+    sweep: bool, steady: bool, cap: float, data: Path | None, preprocess: Path | None, threads: int | None,
+    seconds: float | None, target: str, output: Path | None, overwrite: bool, keys: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
     """Latency, throughput and memory of a model file or verified bundle, one sample at a time.
 
     Measures the model alone, in processes of its own: the steps around it are not in the numbers. Load, first run
@@ -48,106 +46,42 @@ def command(
     processes, and each ratio has its 95 % interval over the generations.
 
     \b
-    edgeward bench model.onnx
-    edgeward bench model.onnx --compare out/bundle --data evaluation/
+    edgeward bench model.onnx -o result/
     edgeward bench new.onnx --compare old.onnx --fail-if "p99>+5%@95%,memory>+10%"
+    edgeward bench model.onnx --scenario server --latency-bound 10ms --quick
     edgeward bench out/bundle --target pi@raspberrypi
     """
-    from tempfile import TemporaryDirectory
+    from contextlib import ExitStack
 
-    from edgeward.cli.subject import open_subject, steps_for, threads_at
-    from edgeward.cli.targets import measuring_place
-    from edgeward.measure.place import HERE
+    from edgeward.cli import bench_parts
+    from edgeward.cli.bench_words import end_with, show
+    from edgeward.kit import files
 
-    rules = _rules(fail_if, compare)
-    paths = [subject] if compare is None else [subject, compare]
-    opened = [
-        open_subject(path, keys, threads=threads, preprocess=steps_for(path, paths, preprocess)) for path in paths
-    ]
-    with TemporaryDirectory(prefix="edgeward-bench-") as folder, measuring_place(target, console.note) as place:
-        if place is not HERE:
-            console.note(f"measuring on {target}")
-        there = [threads_at(one, threads, place.facts.cpu_count) for one in opened]
-        entries = [_entry(one, data, Path(folder) / str(number)) for number, one in enumerate(there)]
-        if place.timing == "meaningless":
-            console.note(f"{target} is emulated: its times mean nothing")
-        if data is None:
-            console.note(f"inputs are random numbers (seed {SEED}); --data D feeds real ones")
-        if compare is None:
-            _bench(paths, entries, seconds or 3.0, place, as_json)
-        else:
-            _compare(paths, entries, seconds or 1.5, rules, place, as_json)
+    parts = bench_parts.Parts(scenario, latency_bound, quick, sweep, steady, 60 * cap, seconds, SEED)
+    _check(compare, fail_if, parts, target)
+    rules = bench_parts.rules_of(fail_if)
+    with ExitStack() as stack:
+        folder = None if output is None else stack.enter_context(files.new_folder(output, overwrite=overwrite))
+        where = bench_parts.Where(data, preprocess, threads, target, keys)
+        told = bench_parts.measured([subject] if compare is None else [subject, compare], where, parts, rules,
+                                    folder, quiet=as_json)  # fmt: skip
+    if as_json:
+        console.print_json(bench_parts.document(told))
+    else:
+        show(told, output)
+    end_with(told.outcome)
 
 
-def _rules(fail_if: str | None, compare: Path | None) -> "tuple[Condition, ...]":
-    from edgeward.kit.errors import WrongInput
-    from edgeward.measure.fail_if import conditions_of
+def _check(compare: Path | None, fail_if: str | None, parts: "Parts", target: str) -> None:
+    from edgeward.kit.errors import Unsupported, WrongInput
 
-    if fail_if is None:
-        return ()
-    if compare is None:
+    extras = [name for name, given in (("--scenario", parts.scenario), ("--sweep", parts.sweep),
+                                       ("--steady", parts.steady)) if given]  # fmt: skip
+    if fail_if is not None and compare is None:
         raise WrongInput("--fail-if needs something to compare with", hint="add --compare BASE")
-    return conditions_of(fail_if)
-
-
-def _bench(paths: list[Path], entries: "list[Entry]", seconds: float, place: "Place", as_json: bool) -> None:
-    from edgeward.cli import bench_words
-    from edgeward.kit.clock import SystemClock
-    from edgeward.measure.measurement import Effort, measure
-
-    with console.bar(quiet=as_json) as progress:
-        effort = Effort(_GENERATIONS, seconds, SEED)
-        found = measure(
-            entries, effort, clock=SystemClock(), place=place, tell=lambda done: progress.stage("timing", done)
-        )
-    if as_json:
-        console.print_json(found.measurements[0])
-    else:
-        bench_words.show(paths, found.measurements)
-
-
-def _compare(
-    paths: list[Path],
-    entries: "list[Entry]",
-    seconds: float,
-    rules: "tuple[Condition, ...]",
-    place: "Place",
-    as_json: bool,
-) -> None:
-    from edgeward.cli import bench_words
-    from edgeward.kit.clock import SystemClock
-    from edgeward.measure.changes import compared, generations_for
-    from edgeward.measure.measurement import Effort, measure
-
-    with console.bar(quiet=as_json) as progress:
-        effort = Effort(generations_for(rules), seconds, SEED)
-        found = measure(
-            entries, effort, clock=SystemClock(), place=place, tell=lambda done: progress.stage("timing", done)
-        )
-    outcome = compared(found.generations, rules)
-    if as_json:
-        base, other = found.measurements
-        console.print_json({
-            "base": base, "other": other, "comparison": outcome.comparison,
-            "changes": outcome.changes, "checks": outcome.checks,
-        })  # fmt: skip
-    else:
-        bench_words.show(paths, found.measurements)
-        bench_words.show_comparison(paths, outcome)
-    bench_words.end_with(outcome)
-
-
-def _entry(subject: "Subject", data: Path | None, place: Path) -> "Entry":
-    """The model as a file of its own, and what it is fed with."""
-    from edgeward.cli.feeds import feeds_of
-    from edgeward.kit import codec
-    from edgeward.measure.bench import save_feeds
-    from edgeward.measure.jobs import Contender
-    from edgeward.measure.measurement import Entry
-
-    feeds = feeds_of(subject, data, verb="bench", seed=SEED)
-    model = place.with_suffix(".model")
-    model.write_bytes(subject.model_bytes)
-    fed = save_feeds(place.with_suffix(".npz"), feeds)
-    contender = Contender(str(model), subject.runtime, subject.threads, str(fed))
-    return Entry(codec.digest_of(subject.model_bytes), contender)
+    if compare is not None and extras:
+        raise WrongInput(f"--compare and {extras[0]} do not go together", hint="run them one after the other")
+    if target and extras:
+        raise Unsupported(f"{extras[0]} measures on this machine alone", hint=f"run it on {target} itself")
+    if parts.quick and parts.scenario is None:
+        raise WrongInput("--quick goes with --scenario", hint=f"--scenario {_SCENARIOS[0]} --quick")

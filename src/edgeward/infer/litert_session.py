@@ -203,6 +203,11 @@ def load(model: bytes, *, threads: int, tiles: bool) -> LiteRtSession:
     return LiteRtSession(interpreter, flips=signed is not None)
 
 
+def read(model: bytes) -> object:
+    """An interpreter without memory for its tensors yet."""
+    return Interpreter(model_content=model, num_threads=1)
+
+
 def _flipped(values: NDArray[Any]) -> NDArray[Any]:
     flipped: NDArray[Any] = np.bitwise_xor(values, _SIGN).view(np.int8)
     return flipped

@@ -107,6 +107,11 @@ def opened(model: bytes, options: ort.SessionOptions, providers: list[Any] | Non
         raise _load_fault(sentence(error)) from error
 
 
+def read(model: bytes) -> object:
+    """The model's graph, not yet optimised or given kernels: the first half of what InferenceSession does."""
+    return faults.InferenceSession(options_for(1), model, False, False)
+
+
 def _spec(node: Any) -> TensorSpec:
     if node.type not in _DTYPES:
         raise Unsupported(f"{node.name!r} is a {node.type}; wanted a tensor", hint="export the model without it")

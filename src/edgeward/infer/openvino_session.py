@@ -210,6 +210,11 @@ def load(model: bytes, *, threads: int, precision: str) -> OpenVinoSession:
     return OpenVinoSession(read, threads, precision)
 
 
+def read(model: bytes) -> object:
+    """OpenVINO's graph, not yet compiled."""
+    return ov.Core().read_model(io.BytesIO(model))
+
+
 def version() -> str:
     return str(ov.__version__).split("-")[0]
 

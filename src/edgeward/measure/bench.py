@@ -16,6 +16,7 @@ from edgeward.kit.errors import Failed
 from edgeward.kit.process import Partner, Standby
 from edgeward.measure.jobs import (
     Contender,
+    Driven,
     ErrorTold,
     Loaded,
     Opened,
@@ -33,7 +34,7 @@ from edgeward.measure.jobs import (
 from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
-_Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Opened, Tensors)
+_Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Driven, Opened, Tensors)
 MIN_ROUNDS = 30
 _RACE_GENERATIONS = 3
 _LOAD_LIMIT_S = 120

@@ -3,8 +3,8 @@
 A generation gives one ratio of each metric; the generations are what is counted. The interval is the one that belongs
 to Wilcoxon's signed-rank test (Hollander, Wolfe and Chicken, "Nonparametric Statistical Methods", 3rd ed., 3.3): the
 Hodges-Lehmann estimate with the exact distribution. It asks for no normal distribution, only that a generation errs as
-easily up as down, so a few generations that other programs spoilt do not decide. A bootstrap of so few generations
-would claim more than they can say.
+easily up as down: a few generations that other programs spoilt widen it and do not decide. A bootstrap of so few
+generations would claim more than they can say.
 """
 
 import math
@@ -23,6 +23,8 @@ from edgeward.records.candidate import Comparison
 TIE_MARGIN = 0.02
 """A difference under this is none to speak of: one model against itself differs by as much by where it lies in memory.
 Generations average that; what of a machine stays the same through all of them is not averaged."""
+_TELLING = 1.25
+"""An interval wider than this factor around no difference says nothing, and is called unclear."""
 _CONFIDENCE = 0.95
 _ANY = math.log(1e6)
 _PERCENTILES = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99}
@@ -31,7 +33,7 @@ _LEAST_GENERATIONS = 8
 COMPARED = ("p50", "p90", "p95", "p99", "throughput", "memory", "load")
 """What every comparison tells, besides what it was asked."""
 
-Verdict = Literal["no difference", "faster", "slower", "less", "more"]
+Verdict = Literal["no difference", "unclear", "faster", "slower", "less", "more"]
 
 
 def signed_rank_interval(values: NDArray[np.float64], *, confidence: float) -> tuple[float, float, float]:
@@ -99,7 +101,7 @@ def change_of(generations: Sequence[Generation], metric: str) -> Change:
 def verdict_of(metric: str, low: float, high: float) -> Verdict:
     """What the interval of X over the base allows to say of X."""
     if low <= 1 + TIE_MARGIN and high >= 1 - TIE_MARGIN:
-        return "no difference"
+        return "no difference" if high <= low * _TELLING else "unclear"
     is_more = low > 1 + TIE_MARGIN
     if metric in ("memory", "energy"):
         return "more" if is_more else "less"

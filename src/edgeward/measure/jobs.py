@@ -41,6 +41,25 @@ class Fresh(Struct, frozen=True, tag="fresh"):
     contender: Contender
 
 
+class Load(Struct, frozen=True, tag="load"):
+    """Load this contender, then put it under the load that each further message (a Drive) names."""
+
+    contender: Contender
+
+
+class Drive(Struct, frozen=True):
+    """Queries of `runs` runs on `batch` samples each: one after the other for `seconds` and at least so many, or, with
+    a rate, at the moments of a Poisson process; such a run ends early when far too many took longer than the bound."""
+
+    seconds: float
+    seed: int
+    least_queries: int = 1
+    runs: int = 1
+    batch: int = 1
+    rate_per_s: float = 0.0
+    bound_ms: float = 0.0
+
+
 class Open(Struct, frozen=True, tag="open"):
     """Load a model, then run it on the inputs that each further message (Tensors) brings."""
 
@@ -91,7 +110,8 @@ class Loaded(Struct, frozen=True, tag="loaded"):
     """A contender is loaded in a process of its own: milliseconds, and bytes of memory.
 
     `process_bytes` is what the process took before, `model_bytes` what loading added, `arena_bytes` what the first
-    inferences did; `peak_bytes` is the most that was resident. `kind` is how the first three were counted.
+    inferences did; `peak_bytes` is the most that was resident. `kind` is how the first three were counted. `read_ms` is
+    what taking the model's bytes apart costs, None where the runtime does not tell that from the rest of loading.
     """
 
     load_ms: float
@@ -101,6 +121,7 @@ class Loaded(Struct, frozen=True, tag="loaded"):
     arena_bytes: int
     peak_bytes: int
     kind: str
+    read_ms: float | None = None
 
 
 class Opened(Struct, frozen=True, tag="opened"):
@@ -117,6 +138,13 @@ class Timed(Struct, frozen=True, tag="timed"):
     """The runs of one turn, in nanoseconds."""
 
     times_ns: tuple[int, ...]
+
+
+class Driven(Struct, frozen=True, tag="driven"):
+    """The latency of each query in milliseconds, as "ms", and how long it took in all."""
+
+    latencies: Tensors
+    seconds: float
 
 
 class ErrorTold(Struct, frozen=True, tag="error"):
@@ -200,11 +228,11 @@ PlacedJob = Describe | ReadConditions | Solo | RaceJob | GenerationsJob
 PlacedResult = Described | ConditionsRead | SoloResult | Raced | GenerationsRun | ErrorTold
 """What a place is asked as a whole, and what it answers; JSON when the place is another machine."""
 
-Job = Solo | Stable | Fresh | Open
-Result = SoloResult | Ready | Loaded | Timed | Opened | Tensors | ErrorTold
+Job = Solo | Stable | Fresh | Load | Open
+Result = SoloResult | Ready | Loaded | Timed | Driven | Opened | Tensors | ErrorTold
 
 
-def encode(message: Job | Result | Turn) -> bytes:
+def encode(message: Job | Result | Turn | Drive) -> bytes:
     return msgspec.msgpack.encode(message)
 
 

@@ -95,7 +95,14 @@ def _record(
         load_ms=load_ms,
         first_ms=first_ms,
         memory=memory_of(loaded),
+        compile_ms=_compile_ms(loaded),
     )
+
+
+def _compile_ms(loaded: Sequence[Loaded]) -> float | None:
+    """What of loading is not taking the bytes apart: optimising the graph, choosing kernels, packing weights."""
+    parts = [one.load_ms - one.read_ms for one in loaded if one.read_ms is not None]
+    return max(0.001, median(parts)) if parts else None
 
 
 def memory_of(loaded: Sequence[Loaded]) -> MemorySplit:

@@ -22,9 +22,11 @@ from edgeward.kit.errors import EdgewardError, Unsupported
 from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import (
     Contender,
+    Drive,
     ErrorTold,
     Fresh,
     Job,
+    Load,
     Loaded,
     Open,
     Opened,
@@ -41,6 +43,7 @@ from edgeward.measure.jobs import (
     packed,
     unpacked,
 )
+from edgeward.measure.loads import drive
 from edgeward.measure.resources import available_memory_bytes, peak_memory_bytes, used_memory
 
 Feeds = dict[str, NDArray[Any]]
@@ -104,12 +107,23 @@ def fresh(job: Fresh, messages: Iterable[bytes]) -> Iterator[Result]:
         load_ms=(loaded - start) / 1e6, first_ms=first / 1e6,
         process_bytes=before.size, model_bytes=max(0, with_model.size - before.size),
         arena_bytes=max(0, with_arena.size - with_model.size),
-        peak_bytes=peak_memory_bytes(), kind=with_arena.kind,
+        peak_bytes=peak_memory_bytes(), kind=with_arena.kind, read_ms=_read_ms(job.contender),
     )  # fmt: skip
     gc.collect()
     gc.disable()
     for message in turns:
         yield _timed(session.run, samples, decode(message, Turn))
+
+
+def _read_ms(contender: Contender) -> float | None:
+    """Once more, after all that is counted: taking the bytes apart, and no more."""
+    read = getattr(runtimes.load(contender.runtime), "read", None)
+    if read is None:
+        return None
+    model = Path(contender.file).read_bytes()
+    start = perf_counter_ns()
+    read(model)
+    return (perf_counter_ns() - start) / 1e6
 
 
 def _timed(run: Callable[[Feeds], object], samples: Sequence[Feeds], turn: Turn) -> Timed:
@@ -122,6 +136,20 @@ def _timed(run: Callable[[Feeds], object], samples: Sequence[Feeds], turn: Turn)
         run(sample)
         times.append(perf_counter_ns() - begin)
     return Timed(tuple(times))
+
+
+def loaded(job: Load, messages: Iterable[bytes]) -> Iterator[Result]:
+    """Ready, then what each load gave; a load that the model does not bear is told, and the next may follow."""
+    run, samples = _load(job.contender).run, _feeds(job.contender)
+    run(samples[0])
+    gc.collect()
+    gc.disable()
+    yield Ready()
+    for message in messages:
+        try:
+            yield drive(run, samples, decode(message, Drive))
+        except EdgewardError as error:
+            yield _told(error)
 
 
 def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
@@ -176,6 +204,8 @@ def _answers(job: Job, messages: Iterable[bytes]) -> Iterable[Result]:
         return [alone(job)]
     if isinstance(job, Fresh):
         return fresh(job, messages)
+    if isinstance(job, Load):
+        return loaded(job, messages)
     return opened(job, messages) if isinstance(job, Open) else stable(job, messages)
 
 

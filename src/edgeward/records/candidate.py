@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from edgeward.records.base import Bytes, Count, Digest, Document, Instant, Positive, Record, Slug
-from edgeward.records.bench import MemorySplit
+from edgeward.records.bench import MemorySplit, ScenarioResult, Steady, Sweep
 from edgeward.records.model import Dataset, Preprocess
 from edgeward.records.target import Budget
 
@@ -64,6 +64,7 @@ class Measurement(Record):
     `model` is the digest of the Model record. `peak_memory_bytes` is of the whole process.
     `energy_mj` is per inference, None where the machine has no meter. `quality` is by metric
     name, higher is better except for errors (mse, mae, rmse). `cold_start_ms` is load plus first inference.
+    `compile_ms` is what of load is not taking the file apart: optimising the graph, choosing kernels, packing weights.
     """
 
     model: Digest
@@ -81,6 +82,10 @@ class Measurement(Record):
     load_ms: Positive | None = None
     first_ms: Positive | None = None
     memory: MemorySplit | None = None
+    compile_ms: Positive | None = None
+    scenario: ScenarioResult | None = None
+    sweep: Sweep | None = None
+    steady: Steady | None = None
 
 
 class Comparison(Record):

@@ -113,3 +113,102 @@ def test_what_is_no_model_is_one_sentence(edgeward):
     one_sentence(edgeward("bench", "png.onnx"), 2, "png.onnx: ")
     one_sentence(edgeward("bench", "missing.onnx"), 2, "missing.onnx: no such model")
     one_sentence(edgeward("bench", GOLDEN / "bundle-v1-unsigned"), 6, "is not signed")
+
+
+QUICK = ("--seconds", 0.2)
+DIGITS = EXAMPLE / "digits.onnx"
+
+
+@pytest.mark.slow
+def test_a_model_against_itself_is_no_difference_and_a_rule_can_fail(edgeward):
+    done = edgeward("bench", DIGITS, "--compare", DIGITS, *QUICK, "--fail-if", "load<-99%, memory>+900%", "--json")
+    found = json.loads(done.out)
+    assert done.code == 0, done.err
+    assert [one["metric"] for one in found["changes"]] == ["p50", "p90", "p95", "p99", "throughput", "memory", "load"]
+    assert found["changes"][5]["verdict"] == "no difference"  # memory is the one that no other program disturbs
+    assert [one["failed"] for one in found["checks"]] == [False, False]
+    missed = edgeward("bench", DIGITS, "--compare", DIGITS, *QUICK, "--fail-if", "memory<-0%@50%, memory>0%@50%")
+    assert missed.code in (0, 3)  # a coin's side: half of confidence
+    assert "memory" in missed.out
+
+
+def test_a_rule_is_refused_with_its_place_before_anything_is_measured(edgeward):
+    one_sentence(edgeward("bench", DIGITS, "--compare", DIGITS, "--fail-if", "p98>5%"), 2, "character 1", "p50, p90")
+    one_sentence(edgeward("bench", DIGITS, "--fail-if", "p99>5%"), 2, "--compare BASE")
+    one_sentence(edgeward("bench", DIGITS, "--compare", DIGITS, "--fail-if", "energy>5%"), 4, "energy")
+    one_sentence(edgeward("bench", DIGITS, "--compare", DIGITS, "--sweep"), 2, "--compare and --sweep")
+    one_sentence(edgeward("bench", DIGITS, "--quick"), 2, "--quick goes with --scenario")
+
+
+@pytest.mark.parametrize("scenario", ["multi-stream", "offline"])
+def test_a_quick_scenario_says_what_it_is_not(edgeward, scenario):
+    done = edgeward("bench", DIGITS, "--scenario", scenario, "--quick", *QUICK, "--json")
+    found = msgspec.json.decode(done.out, type=Measurement).scenario
+    assert found.name == scenario
+    assert "not an MLPerf result" in found.method
+    assert any("600 s" in word for word in found.unmet)
+    assert found.samples_per_s > 0
+
+
+def test_a_bound_that_the_model_alone_misses_is_a_missed_gate(edgeward):
+    done = edgeward("bench", DIGITS, "--scenario", "server", "--latency-bound", "0.1us", "--quick", *QUICK)
+    assert done.code == 3
+    assert "even one request a second misses it" in done.err
+    bad = edgeward("bench", DIGITS, "--scenario", "server", "--latency-bound", "soon")
+    assert bad.code == 2
+    assert "'soon' is no time" in bad.err
+
+
+@pytest.mark.slow
+def test_the_server_scenario_finds_a_rate_that_keeps_a_wide_bound(edgeward):
+    done = edgeward("bench", DIGITS, "--scenario", "server", "--latency-bound", "2s", "--quick", *QUICK, "--json")
+    found = msgspec.json.decode(done.out, type=Measurement).scenario
+    assert done.code == 0, done.err
+    assert found.rate_per_s > 1
+    assert found.percentile_ms <= found.latency_bound_ms == 2000
+    assert found.tried[-1].kept
+
+
+@pytest.mark.slow
+def test_the_folder_holds_page_result_machine_layers_and_trace(edgeward):
+    done = edgeward("bench", DIGITS, *QUICK, "--sweep", "--steady", "--cap", 0.05, "-o", "result", "--json")
+    assert done.code == 0, done.err
+    assert {path.name for path in Path("result").iterdir()} == {
+        "report.html", "result.json", "env.json", "layers.csv", "trace.json",
+    }  # fmt: skip
+    found = msgspec.json.decode(Path("result/result.json").read_bytes(), type=Measurement)
+    assert msgspec.json.decode(done.out, type=Measurement) == found
+    assert found.sweep.fastest in found.sweep.points
+    assert found.steady.windows
+    page = Path("result/report.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org/2000/svg", "")
+    assert json.loads(Path("result/env.json").read_text())["digest"] == found.model
+    again = edgeward("bench", DIGITS, *QUICK, "-o", "result")
+    assert again.code == 2
+    assert "not empty" in again.err
+
+
+@pytest.mark.slow
+def test_an_earlier_result_as_base_is_measured_again_or_refused(edgeward):
+    Path("m.onnx").write_bytes(DIGITS.read_bytes())
+    assert edgeward("bench", "m.onnx", *QUICK, "-o", "before").code == 0
+    assert edgeward("bench", DIGITS, "--compare", "before", *QUICK, "--json").code == 0
+    save("m.onnx", [1, 2])
+    changed = edgeward("bench", DIGITS, "--compare", "before", *QUICK)
+    assert changed.code == 2
+    assert "another model now" in changed.err
+    Path("m.onnx").unlink()
+    one_sentence(edgeward("bench", DIGITS, "--compare", "before"), 2, "measured again", "is gone")
+
+
+def test_nothing_is_left_where_the_model_cannot_be_measured(edgeward):
+    save("eight.onnx", [8, 2])
+    assert edgeward("bench", "eight.onnx", "-o", "out").code == 4
+    assert [path.name for path in Path().iterdir() if "out" in path.name] == []
+
+
+def test_more_threads_than_cpus_is_said_and_measured(edgeward):
+    done = edgeward("bench", DIGITS, *QUICK, "--threads", 9, "--json")
+    assert done.code == 0
+    assert "9 threads on" in done.err

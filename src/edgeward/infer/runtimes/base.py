@@ -37,6 +37,7 @@ class Session(Protocol):
 class Runtime(Protocol):
     """An engine that runs models of some formats.
 
+    One whose loading has two steps has `read(model)`, the first of them: it takes the bytes apart and no more.
     One that can time each node has `profile(model, threads=…)`, which gives a Profile; one that can
     also say where each operator of a model ran has `account(model, threads=…)`, which gives an Accountant. Both raise
     what `load` raises.

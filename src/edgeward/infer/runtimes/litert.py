@@ -16,6 +16,9 @@ class LiteRt:
     def load(self, model: bytes, *, threads: int) -> Session:
         return litert_session.load(model, threads=threads, tiles=False)
 
+    def read(self, model: bytes) -> object:
+        return litert_session.read(model)
+
     def profile(self, model: bytes, *, threads: int) -> Profile:
         return litert_profile.profile(model, threads=threads, tiles=False)
 

@@ -19,6 +19,9 @@ class LiteRtAmx:
             raise Unsupported("this CPU has no AMX; use the runtime litert")
         return litert_session.load(model, threads=threads, tiles=True)
 
+    def read(self, model: bytes) -> object:
+        return litert_session.read(model)
+
     def profile(self, model: bytes, *, threads: int) -> Profile:
         return litert_profile.profile(model, threads=threads, tiles=True)
 

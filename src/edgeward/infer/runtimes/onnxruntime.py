@@ -19,6 +19,9 @@ class OnnxRuntime:
         options = onnxruntime_session.options_for(threads)
         return onnxruntime_session.OrtSession(onnxruntime_session.opened(model, options, [onnxruntime_session.CPU]))
 
+    def read(self, model: bytes) -> object:
+        return onnxruntime_session.read(model)
+
     def profile(self, model: bytes, *, threads: int) -> Profile:
         return onnxruntime_profile.profile(model, threads=threads)
 

@@ -16,6 +16,9 @@ class OpenVinoBf16:
     def load(self, model: bytes, *, threads: int) -> Session:
         return openvino_session.load(model, threads=threads, precision="bf16")
 
+    def read(self, model: bytes) -> object:
+        return openvino_session.read(model)
+
     def profile(self, model: bytes, *, threads: int) -> Profile:
         return openvino_profile.profile(model, threads=threads, precision="bf16")
 

@@ -14,6 +14,7 @@ from edgeward.kit.errors import EdgewardError, from_os_error
 VERBS = {
     "probe": "What this machine is and can do.",
     "doctor": "What is wrong with a machine, and the command that mends it.",
+    "init": "Ask a few questions, and write edgeward.toml.",
     "show": "A model or bundle: inputs, outputs, operators, measurements, signatures.",
     "optimize": "Make a model fit this machine, under an accuracy gate.",
     "prune": "Make a classifier smaller in shape, and train it again.",
@@ -61,10 +62,25 @@ class Verbs(click.Group):
             formatter.write_dl(list(VERBS.items()))
 
 
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=Verbs,
+    context_settings={
+        "help_option_names": ["-h", "--help"], "max_content_width": 110, "auto_envvar_prefix": "EDGEWARD",
+    },
+)  # fmt: skip
 @click.version_option(__version__, prog_name="edgeward")
-def edgeward() -> None:
+@click.pass_context
+def edgeward(context: click.Context) -> None:
     """Carries a trained model to Linux devices at the edge, and guards it there."""
+    verb = context.invoked_subcommand
+    if verb in VERBS and verb != "init" and os.path.isfile("edgeward.toml"):  # noqa: PTH113 - pathlib is not needed yet
+        from pathlib import Path
+
+        from edgeward.cli import configuration
+
+        command = edgeward.get_command(context, verb)
+        if command is not None:
+            context.default_map = {verb: configuration.defaults(Path(configuration.NAME), verb, command, VERBS)}
 
 
 def process() -> NoReturn:

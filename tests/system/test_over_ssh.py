@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -20,6 +20,7 @@ import edgeward.measure
 from edgeward.kit import codec
 from edgeward.measure import machine
 from edgeward.records.candidate import Measurement
+from edgeward.records.profile import ModelProfile
 from edgeward.records.target import Machine
 
 pytestmark = needs_sshd
@@ -42,13 +43,14 @@ MODEL = Path(edgeward.measure.__file__).parent / "peak_models" / "fp32.onnx"
 TOP = Verb("top", ("HOST", "--json", "--interval", "200ms"), "stdout", '"hostname"')
 PROBE = Verb("probe", ("HOST", "--json"), "stderr", "looking at the device")
 BENCH = Verb("bench", ("MODEL", "--json", "--seconds", "20", "--target", "HOST"), "stderr", "measuring on")
+PROFILE = Verb("profile", ("MODEL", "--target", "HOST", "-o", "out", "--seconds", "20"), "stderr", "running the model")
 QUICK = [pytest.param(TOP, id="top")]
 SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
-ALL = [*QUICK, *(pytest.param(verb, id=verb.name, marks=SLOW) for verb in (PROBE, BENCH))]
-REFUSED = [*QUICK, pytest.param(BENCH, id="bench")]
+ALL = [*QUICK, *(pytest.param(verb, id=verb.name, marks=SLOW) for verb in (PROBE, BENCH, PROFILE))]
+REFUSED = [*QUICK, *(pytest.param(verb, id=verb.name) for verb in (BENCH, PROFILE))]
 
 
-def outcome(verb: Verb, host: str, environment: dict[str, str], folder: Path) -> tuple[int, str]:
+def outcome(verb: Verb, host: str, environment: Mapping[str, str], folder: Path) -> tuple[int, str]:
     """The exit code and what was said of a call that ends badly."""
     done = subprocess.run(verb.command(host), env=environment, cwd=folder, capture_output=True, text=True, timeout=60)
     assert done.stdout == ""
@@ -208,6 +210,32 @@ def test_a_bench_on_a_device_is_a_measurement_of_that_device(server: Server, fol
     assert found.latency.p50_ms > 0
     assert told["comparison"]["verdict"] in ("tie", "faster", "slower")
     assert is_emptied(server.home / "tmp")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_a_profile_of_a_device_is_whole(server: Server, folder: Path, runtime: str) -> None:
+    pytest.importorskip(runtime)
+    command = [sys.executable, "-m", "edgeward", "profile", str(MODEL), "--target", server.host, "--runtime", runtime]
+    done = subprocess.run(
+        [*command, "--seconds", "0.2", "-o", "out", "--json"], env=server.environment(), cwd=folder,
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = codec.from_json(done.stdout.encode(), ModelProfile, "profile")
+    assert found.target == machine.target_name()
+    assert found.setting.device_id == machine.hostname()
+    assert found.roofs.gops_per_s["float32"] > 0
+    assert len(found.roofs.bandwidths) == 3
+    assert {node.fate for node in found.nodes} <= {"ran", "fused", "folded", "removed"}
+    assert {"report.html", "profile.json", "layers.csv"} <= set(os.listdir(folder / "out"))
+    assert is_emptied(server.home / "tmp")
+
+
+def test_a_flame_graph_of_another_machine_is_refused(server: Server, folder: Path) -> None:
+    code, said = outcome(PROFILE._replace(options=(*PROFILE.options, "--flame")), server.host, os.environ, folder)
+    assert (code, "samples processes of this machine alone" in said) == (4, True)
 
 
 def test_a_disk_without_room_there_is_told(tmp_path: Path, folder: Path) -> None:

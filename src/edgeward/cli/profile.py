@@ -11,6 +11,7 @@ from edgeward.cli.paths import PATH
 if TYPE_CHECKING:
     from edgeward.cli.subject import Subject
     from edgeward.infer.runtimes import Session
+    from edgeward.measure.place import Place
     from edgeward.records.profile import ModelProfile
 
 _SEED = 20261120
@@ -23,6 +24,7 @@ _SEED = 20261120
 @click.option("--runtime", metavar="NAME", help="Default: the bundle's, or ONNX Runtime, or LiteRT for a .tflite.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--seconds", type=click.FloatRange(0.1, 120), default=3.0, show_default=True, help="Of running it.")
+@click.option("--target", default="", metavar="HOST", help="Profile on user@host over ssh; default: this machine.")
 @click.option("--order", type=click.Choice(("time", "graph")), default="time", show_default=True, help="Of the table.")
 @click.option(
     "--require", "required", multiple=True, metavar="WHERE:N%",
@@ -36,8 +38,8 @@ _SEED = 20261120
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     subject: Path, data: Path | None, preprocess: Path | None, runtime: str | None, threads: int | None,
-    seconds: float, order: str, required: tuple[str, ...], flame: bool, output: Path | None, overwrite: bool,
-    keys: tuple[Path, ...], as_json: bool,
+    seconds: float, target: str, order: str, required: tuple[str, ...], flame: bool, output: Path | None,
+    overwrite: bool, keys: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Each layer's time, where every operator ran, its share of what this machine can do, and the largest losses.
 
@@ -46,6 +48,7 @@ def command(
     \b
     edgeward profile model.onnx -o profile/
     edgeward profile out/bundle --data evaluation/ --require cpu-int8:90%
+    edgeward profile out/bundle --target pi@raspberrypi -o profile/
     """
     _check_packages()
     from contextlib import ExitStack
@@ -53,10 +56,14 @@ def command(
     from msgspec.structs import replace
 
     from edgeward.cli.profile_words import command_line, show
+    from edgeward.cli.subject import threads_at
+    from edgeward.cli.targets import measuring_place
     from edgeward.kit import files
+    from edgeward.kit.errors import Unsupported
     from edgeward.measure.profiling import requirements
 
     wanted = [requirements.parse(text) for text in required]
+    _check_flame(target, flame=flame)
     if flame:
         from edgeward.measure.profiling.flame import check_perf
 
@@ -64,7 +71,11 @@ def command(
     with ExitStack() as stack:
         folder = None if output is None else stack.enter_context(files.new_folder(output, overwrite=overwrite))
         opened = _open(subject, keys, runtime, threads, preprocess)
-        found = _profiled(opened, data, seconds, quiet=as_json)
+        place = stack.enter_context(measuring_place(target, console.note))
+        if place.timing == "meaningless":
+            raise Unsupported(f"--target: {target} is emulated, and its times mean nothing")
+        opened = threads_at(opened, threads, place.facts.cpu_count)
+        found = _profiled(opened, data, seconds, place, quiet=as_json)
         outcomes = tuple(requirements.judge(one, found) for one in wanted)
         found = replace(found, requirements=outcomes, command=command_line())
         graph = _flame(opened, data, seconds) if flame else ""
@@ -126,7 +137,17 @@ def _session(opened: "Subject", runtime: str, formats: tuple[str, ...]) -> "Sess
         raise type(error)(f"{opened.path}: {error.message}", hint=error.hint) from error
 
 
-def _profiled(subject: "Subject", data: Path | None, seconds: float, *, quiet: bool) -> "ModelProfile":
+def _check_flame(target: str, *, flame: bool) -> None:
+    from edgeward.cli.targets import HERE
+    from edgeward.kit.errors import Unsupported
+
+    if flame and target not in HERE:
+        raise Unsupported(
+            "--flame samples processes of this machine alone", hint=f"without --flame, or there: ssh {target}"
+        )
+
+
+def _profiled(subject: "Subject", data: Path | None, seconds: float, place: "Place", *, quiet: bool) -> "ModelProfile":
     from edgeward.cli.feeds import feeds_of
     from edgeward.kit.clock import SystemClock
     from edgeward.measure.profiling.profile import Given, profile
@@ -137,7 +158,7 @@ def _profiled(subject: "Subject", data: Path | None, seconds: float, *, quiet: b
     ]
     given = Given(subject.path.name, subject.model_bytes, subject.runtime, subject.threads, feeds)
     with console.progress(quiet=quiet) as bar:
-        return profile(given, seconds=seconds, clock=SystemClock(), stage=bar.stage)
+        return profile(given, seconds=seconds, clock=SystemClock(), place=place, stage=bar.stage)
 
 
 def _flame(subject: "Subject", data: Path | None, seconds: float) -> str:

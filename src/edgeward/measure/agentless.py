@@ -18,6 +18,7 @@ from edgeward.measure.jobs import (
     PlacedResult,
     Raced,
     ReadConditions,
+    ReadMemory,
     Solo,
     packed,
 )
@@ -30,6 +31,8 @@ def result_of(job: PlacedJob) -> PlacedResult:
         return Described(machine.read_machine(with_peaks=job.with_peaks), HERE.facts)
     if isinstance(job, ReadConditions):
         return ConditionsRead(HERE.conditions())
+    if isinstance(job, ReadMemory):
+        return HERE.memory()
     if isinstance(job, Solo):
         return HERE.measure_alone(job.contender, seconds=job.seconds)
     if isinstance(job, GenerationsJob):

@@ -191,6 +191,17 @@ class ConditionsRead(Struct, frozen=True, tag="conditions"):
     conditions: Conditions
 
 
+class ReadMemory(Struct, frozen=True, tag="read-memory"):
+    """Say how much memory there is to measure with."""
+
+
+class MemoryRead(Struct, frozen=True, tag="memory"):
+    """What is free of it now, and what the last cache before it holds (0: the machine does not say)."""
+
+    available_bytes: int
+    last_level_bytes: int
+
+
 class RaceJob(Struct, frozen=True, tag="race"):
     """Time the contenders in turn, for `seconds`; briefly: a few times, for the sake of the answer's form alone."""
 
@@ -224,8 +235,8 @@ class GenerationsRun(Struct, frozen=True, tag="generations-run"):
     times_ms: Tensors
 
 
-PlacedJob = Describe | ReadConditions | Solo | RaceJob | GenerationsJob
-PlacedResult = Described | ConditionsRead | SoloResult | Raced | GenerationsRun | ErrorTold
+PlacedJob = Describe | ReadConditions | ReadMemory | Solo | RaceJob | GenerationsJob
+PlacedResult = Described | ConditionsRead | MemoryRead | SoloResult | Raced | GenerationsRun | ErrorTold
 """What a place is asked as a whole, and what it answers; JSON when the place is another machine."""
 
 Job = Solo | Stable | Fresh | Load | Open

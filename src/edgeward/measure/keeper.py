@@ -170,7 +170,7 @@ def load(own: Path, request: Answer) -> Answer:
     """Starts a child that loads the model which the message after this one names; its first answer follows ours."""
     message = read_message()
     complaint = tempfile.TemporaryFile(dir=own)  # noqa: SIM115 - closed with the child
-    child = start(own, request, "edgeward.measure.worker", subprocess.PIPE, complaint)
+    child = start(own, request, request.get("module", "edgeward.measure.worker"), subprocess.PIPE, complaint)
     CHILDREN[child.pid] = (child, complaint)
     return {"child": child.pid, **told(child.pid, message, request["limit_s"])}
 

@@ -8,7 +8,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -18,12 +18,15 @@ from numpy.typing import NDArray
 from edgeward.infer import runtimes
 from edgeward.infer.runtimes import NodeTime, Profile
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported
-from edgeward.kit.process import Partner, receive, send
+from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import Tensors, packed, unpacked
 from edgeward.measure.worker import own_output
 from edgeward.records.model import TensorSpec
 
-_PROCESS = (sys.executable, "-m", "edgeward.measure.node_times")
+if TYPE_CHECKING:
+    from edgeward.measure.place import Place
+
+_MODULE = "edgeward.measure.node_times"
 _RUNS_IN_A_TURN = 8
 _SLACK_S = 30.0
 
@@ -58,19 +61,25 @@ def node_times(
     together: int = 1,
     limit_s: float = math.inf,
     feeds: Mapping[str, NDArray[Any]] | None = None,
+    place: "Place | None" = None,
 ) -> tuple[tuple[NodeTime, ...] | str, ...]:
     """Of each model the times of its nodes, or one sentence why there are none. Takes about `seconds` and the loading;
-    after `limit_s` no further model is loaded.
+    after `limit_s` no further model is loaded. Here, where no place is given.
 
     Raises Failed when the process dies or hangs, Unsupported for a runtime that is not there.
     """
     job = Job(runtime, threads, seconds, tuple(models), together, limit_s, None if feeds is None else packed(feeds))
-    with Partner(_PROCESS) as partner:
-        answer = partner.ask(msgspec.msgpack.encode(job), limit_s=_SLACK_S + 3 * seconds)
+    answer = (place or _here()).ask(_MODULE, msgspec.msgpack.encode(job), limit_s=_SLACK_S + 3 * seconds)
     times = msgspec.msgpack.decode(answer, type=Times | str)
     if isinstance(times, str):
         raise Unsupported(times)
     return tuple(times.models)
+
+
+def _here() -> "Place":
+    from edgeward.measure.place import HERE  # brings in much that the process which measures does without
+
+    return HERE
 
 
 def _timed(job: Job) -> Times:

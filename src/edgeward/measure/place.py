@@ -1,6 +1,7 @@
 """Where candidates run and are timed: here, or on a device."""
 
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from types import TracebackType
@@ -12,11 +13,12 @@ from numpy.typing import NDArray
 from edgeward.infer import runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import Unavailable
-from edgeward.measure import bench, machine
+from edgeward.kit.process import Partner
+from edgeward.measure import bench, machine, sysfs
 from edgeward.measure.conditions import Conditions, conditions
 from edgeward.measure.generations import Generation, run_generations
 from edgeward.measure.isolated import IsolatedSession
-from edgeward.measure.jobs import Contender, Facts, SoloResult
+from edgeward.measure.jobs import Contender, Facts, MemoryRead, SoloResult
 from edgeward.records.candidate import Timing
 
 
@@ -63,6 +65,12 @@ class Place(Protocol):
 
     def conditions(self) -> Conditions:
         """Those of this moment there."""
+
+    def memory(self) -> MemoryRead:
+        """What there is to measure with there, now."""
+
+    def ask(self, module: str, message: bytes, *, limit_s: float) -> bytes:
+        """What a fresh process there, of that module of ours, answers to one message. Raises Failed when it dies."""
 
     def open(self, file: str, runtime: str, threads: int) -> OpenSession:
         """The model, loaded in a process of its own there: its answers are in that machine's own arithmetic."""
@@ -111,6 +119,16 @@ class Here:
 
     def conditions(self) -> Conditions:
         return conditions()
+
+    def memory(self) -> MemoryRead:
+        from edgeward.measure.peaks import last_level_cache_bytes  # brings in ONNX Runtime
+
+        free = sysfs.kibibytes(sysfs.fields(sysfs.ROOT / "proc/meminfo").get("MemAvailable"))
+        return MemoryRead(free, last_level_cache_bytes(sysfs.ROOT))
+
+    def ask(self, module: str, message: bytes, *, limit_s: float) -> bytes:
+        with Partner((sys.executable, "-m", module)) as partner:
+            return partner.ask(message, limit_s=limit_s)
 
     def open(self, file: str, runtime: str, threads: int) -> OpenSession:
         return IsolatedSession(file, runtime, threads)

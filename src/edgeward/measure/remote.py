@@ -28,11 +28,13 @@ from edgeward.measure.jobs import (
     Described,
     ErrorTold,
     Facts,
+    MemoryRead,
     PlacedJob,
     PlacedResult,
     Raced,
     RaceJob,
     ReadConditions,
+    ReadMemory,
     Solo,
     SoloResult,
     unpacked,
@@ -41,7 +43,7 @@ from edgeward.measure.place import PlaceLost
 from edgeward.records.candidate import Timing
 from edgeward.records.target import Machine
 
-_Result = TypeVar("_Result", Described, ConditionsRead, SoloResult, Raced, jobs.GenerationsRun)
+_Result = TypeVar("_Result", Described, ConditionsRead, MemoryRead, SoloResult, Raced, jobs.GenerationsRun)
 _PUT_LIMIT_S = 600
 _LOAD_LIMIT_S = 300
 _JOB_LIMIT_S = 86_400
@@ -117,6 +119,15 @@ class RemotePlace:
 
     def conditions(self) -> Conditions:
         return self._result(ReadConditions(), ConditionsRead).conditions
+
+    def memory(self) -> MemoryRead:
+        return self._result(ReadMemory(), MemoryRead)
+
+    def ask(self, module: str, message: bytes, *, limit_s: float) -> bytes:
+        request = {"do": "load", "path": self._path, "module": module, "limit_s": limit_s}
+        answer, said = self._exchange(request, message, limit_s=limit_s + _LOAD_LIMIT_S)
+        self.close(answer["child"])
+        return self._said(answer, said)
 
     def open(self, file: str, runtime: str, threads: int) -> "RemoteSession":
         return RemoteSession(self, jobs.Open(self._put(Path(file).read_bytes()), runtime, threads))

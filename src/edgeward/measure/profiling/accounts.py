@@ -4,7 +4,7 @@
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter, perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
@@ -14,11 +14,14 @@ from edgeward.infer import runtimes
 from edgeward.infer.runtimes import Account, Accountant
 from edgeward.kit import errors
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported
-from edgeward.kit.process import Partner, receive, send
+from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import ErrorTold, Tensors, packed, unpacked
 from edgeward.measure.worker import own_output
 
-_PROCESS = (sys.executable, "-m", "edgeward.measure.profiling.accounts")
+if TYPE_CHECKING:
+    from edgeward.measure.place import Place
+
+_MODULE = "edgeward.measure.profiling.accounts"
 _SLACK_S = 300.0
 _UNTIMED_RUNS, _RUNS_IN_A_TURN = 3, 8
 _FEWEST_ROUNDS = 5
@@ -46,12 +49,11 @@ class Told(Struct, frozen=True, tag="told"):
 
 def told_of(
     runtime: str, model: bytes, numbered: bytes, feeds: Sequence[Mapping[str, NDArray[Any]]], *, threads: int,
-    seconds: float,
+    seconds: float, place: "Place",
 ) -> Told:  # fmt: skip
     """Takes about `seconds` and the loading. Raises what loading and running raise, Failed when the process dies."""
     job = Job(runtime, threads, seconds, model, numbered, tuple(packed(feed) for feed in feeds))
-    with Partner(_PROCESS) as partner:
-        answer = partner.ask(msgspec.msgpack.encode(job), limit_s=_SLACK_S + 3 * seconds)
+    answer = place.ask(_MODULE, msgspec.msgpack.encode(job), limit_s=_SLACK_S + 3 * seconds)
     told = msgspec.msgpack.decode(answer, type=Told | ErrorAnswer)
     if isinstance(told, ErrorAnswer):
         raise getattr(errors, told.error.kind)(told.error.message, hint=told.error.hint)

@@ -1,4 +1,4 @@
-"""A model on this machine → its profile: one process runs it, another measures the roofs, and the rules do the rest."""
+"""A model on a machine → its profile: one process runs it, another measures the roofs, and the rules do the rest."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -13,10 +13,10 @@ from edgeward.infer.node_times import undisturbed
 from edgeward.kit import codec
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import EdgewardError, Failed, WrongInput
-from edgeward.measure import machine
-from edgeward.measure.conditions import Conditions, conditions, throttled
+from edgeward.measure.conditions import Conditions, throttled
 from edgeward.measure.jobs import Contender
 from edgeward.measure.measurement import setting_of
+from edgeward.measure.place import HERE, Place, PlaceLost
 from edgeward.measure.profiling.accounts import Told, told_of
 from edgeward.measure.profiling.fates import Fates
 from edgeward.measure.profiling.layers import Work, layers_of
@@ -25,6 +25,7 @@ from edgeward.measure.profiling.losses import Facts, clock_remarks, losses, reas
 from edgeward.measure.profiling.onnx_graph import source_graph, with_numbers
 from edgeward.measure.profiling.roofs import measure_roofs, raised
 from edgeward.measure.profiling.source_graph import SourceGraph
+from edgeward.records.candidate import Setting
 from edgeward.records.profile import ModelProfile, PlacedNode, ProfiledLayer, Roofs
 
 Feeds = Sequence[Mapping[str, NDArray[Any]]]
@@ -45,20 +46,30 @@ class Given(NamedTuple):
 
 
 def profile(
-    given: Given, *, seconds: float, clock: Clock, stage: Callable[[str, float], None] = lambda *_: None
+    given: Given,
+    *,
+    seconds: float,
+    clock: Clock,
+    place: Place = HERE,
+    stage: Callable[[str, float], None] = lambda *_: None,
 ) -> ModelProfile:
-    """Takes about `seconds` and five more for the roofs. Raises what loading and running the model raise."""
-    before = conditions()
+    """All of it at `place`. Takes about `seconds` and five more for the roofs.
+
+    Raises what loading and running the model raise, and what a place raises.
+    """
+    before = place.conditions()
     stage("running the model", 0.05)
     is_onnx = "onnx" in runtimes.load(given.runtime).formats
     numbered, graph = _read(given, is_onnx=is_onnx)
-    told = told_of(given.runtime, given.model, numbered, given.feeds, threads=given.threads, seconds=seconds)
+    told = told_of(
+        given.runtime, given.model, numbered, given.feeds, threads=given.threads, seconds=seconds, place=place
+    )  # fmt: skip
     stage("running it on all CPUs", 0.45)
-    cpus = machine.usable_cpu_count()
-    on_all = _on_all(given, cpus) if cpus > given.threads else None
+    cpus = place.facts.cpu_count
+    on_all = _on_all(given, cpus, place) if cpus > given.threads else None
     stage("measuring the roofs", 0.55)
-    roofs = measure_roofs(given.runtime, given.threads)
-    after = conditions()
+    roofs = measure_roofs(given.runtime, given.threads, place)
+    after = place.conditions()
     works, fates = layers_of(told.account, graph)
     if not works:
         raise Failed(f"{given.name}: {given.runtime} told of no operator that it ran")
@@ -68,7 +79,7 @@ def profile(
         all_threads_ms=on_all, governor=before.governor, throttled=throttled(before, after),
         main_device=_main_device(given.runtime, works),
     )  # fmt: skip
-    return _made(given, told, graph, (works, fates), roofs, facts, before, clock)
+    return _made(given, told, graph, (works, fates), roofs, facts, _about(given, before, place), clock)
 
 
 def _read(given: Given, *, is_onnx: bool) -> tuple[bytes, SourceGraph]:
@@ -85,10 +96,14 @@ def _read(given: Given, *, is_onnx: bool) -> tuple[bytes, SourceGraph]:
     return given.model, litert_graph.source_graph(given.model)
 
 
-def _on_all(given: Given, cpus: int) -> float | None:
+def _on_all(given: Given, cpus: int, place: Place) -> float | None:
     """Milliseconds of a whole run on every CPU that we may use; None where it does not run so."""
     try:
-        told = told_of(given.runtime, given.model, given.model, given.feeds[:1], threads=cpus, seconds=_ALL_THREADS_S)
+        told = told_of(
+            given.runtime, given.model, given.model, given.feeds[:1], threads=cpus, seconds=_ALL_THREADS_S, place=place
+        )  # fmt: skip
+    except PlaceLost:
+        raise
     except EdgewardError:
         return None
     return undisturbed(told.plain_ms)
@@ -104,7 +119,7 @@ def _main_device(runtime: str, works: Sequence[Work]) -> str:
 
 def _made(
     given: Given, told: Told, graph: SourceGraph, ran: tuple[tuple[Work, ...], Fates], roofs: Roofs, facts: Facts,
-    before: Conditions, clock: Clock,
+    where: tuple[str, Setting], clock: Clock,
 ) -> ModelProfile:  # fmt: skip
     works, fates = ran
     roofs = raised(roofs, [_reached(work) for work in works if work.macs and work.time_ms > _LONG_MS])
@@ -113,14 +128,13 @@ def _made(
     reasons = [reason_of(work, limit, roofs, facts.main_device) for work, limit in zip(works, limits, strict=True)]
     layers = _layers(works, limits, reasons, graph, facts.whole_ms)
     limit_ms = sum(limit.time_ms for limit in limits if limit is not None)
-    contender = Contender("", given.runtime, given.threads, "")
     devices: dict[str, float] = {}
     for work in works:
         devices[work.device] = devices.get(work.device, 0.0) + work.time_ms
     spent = sum(work.time_ms for work in works)
     return ModelProfile(
-        model=given.name, digest=codec.digest_of(given.model), target=machine.target_name(),
-        setting=setting_of(contender, before), taken_at=clock.now(), time_ms=facts.whole_ms,
+        model=given.name, digest=codec.digest_of(given.model), target=where[0],
+        setting=where[1], taken_at=clock.now(), time_ms=facts.whole_ms,
         p50_ms=float(np.median(told.plain_ms)), runs=len(told.plain_ms),
         profiled_ms=undisturbed(told.profiled_ms) if told.profiled_ms else None, layers_ms=spent,
         between_ms=facts.between_ms, layers=layers, nodes=_placed(graph, fates, layers),
@@ -128,6 +142,12 @@ def _made(
         share_of_limit=limit_ms / facts.whole_ms, losses=losses(works, limits, reasons, facts),
         remarks=_remarks(told, roofs, facts, given), edgeward_version=__version__,
     )  # fmt: skip
+
+
+def _about(given: Given, before: Conditions, place: Place) -> tuple[str, Setting]:
+    """The machine's name, and the setting."""
+    contender = Contender("", given.runtime, given.threads, "")
+    return place.facts.name, setting_of(contender, before, place)
 
 
 def _reached(work: Work) -> tuple[str, float]:

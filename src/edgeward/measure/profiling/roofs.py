@@ -1,8 +1,6 @@
 """What this machine gives to a runtime's own kernels: multiplications by precision, and memory by how much is moved."""
 
-import platform
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -10,9 +8,9 @@ from msgspec.structs import replace
 from edgeward.infer import runtimes
 from edgeward.infer.runtimes import NodeTime
 from edgeward.kit.errors import EdgewardError
-from edgeward.measure import sysfs
-from edgeward.measure.machine import cpu_features
+from edgeward.measure.jobs import MemoryRead
 from edgeward.measure.node_times import node_times
+from edgeward.measure.place import HERE, Place, PlaceLost
 from edgeward.measure.profiling import roof_models
 from edgeward.measure.profiling.roof_models import RoofModel, compute_models
 from edgeward.records.profile import Bandwidth, Level, Roofs
@@ -35,21 +33,22 @@ class _Family(NamedTuple):
     over_memory: Callable[[int], RoofModel]
 
 
-def measure_roofs(runtime: str, threads: int) -> Roofs:
-    """Takes about two seconds. Raises Unsupported for a runtime without an account of its nodes."""
-    family = _litert() if runtime.startswith("litert") else _onnx(runtime)
+def measure_roofs(runtime: str, threads: int, place: Place = HERE) -> Roofs:
+    """Of the machine at `place`; takes about two seconds. Raises Unsupported for a runtime that keeps no account."""
+    family = _litert() if runtime.startswith("litert") else _onnx(runtime, place.facts.arch)
+    memory = place.memory()
     compute = [(precision, model) for precision, make in family.precisions.items() for model in make()]
-    passes = [family.over_memory(size // 8) for size in _sizes(sysfs.ROOT)]
+    passes = [family.over_memory(size // 8) for size in _sizes(memory)]
     smoke = RoofModel("nothing", runtimes.load(runtime).smoke_model())
     models = [model for _, model in compute] + passes + [smoke]
-    taken = _taken(runtime, models, threads)
+    taken = _taken(runtime, models, threads, place)
     rates = [
         (precision, model.operations / ms / 1e6, model.name)
         for (precision, model), ms in zip(compute, taken, strict=False)
         if ms
     ]
     best = {precision: max(rate for kind, rate, _ in rates if kind == precision) for precision, _, _ in rates}
-    best |= _elsewhere(runtime, threads)
+    best |= _elsewhere(runtime, threads, place)
     moved = [
         Bandwidth(level=level, up_to_bytes=model.moved_bytes, gb_per_s=model.moved_bytes / ms / 1e6)
         for level, model, ms in zip(_LEVELS, passes, taken[len(compute) : -1], strict=True)
@@ -57,8 +56,8 @@ def measure_roofs(runtime: str, threads: int) -> Roofs:
     ]
     return Roofs(
         runtime=runtime, threads=threads, gops_per_s=best, bandwidths=tuple(moved),
-        call_ms=taken[-1], last_level_bytes=_last_level_bytes(sysfs.ROOT),
-        setting=f"{runtime} {runtimes.load(runtime).version()}, {threads} thread{'s' if threads > 1 else ''}: "
+        call_ms=taken[-1], last_level_bytes=memory.last_level_bytes,
+        setting=f"{runtime} {place.version(runtime)}, {threads} thread{'s' if threads > 1 else ''}: "
         "the fastest of "
         + ", ".join(shape.name for shape in roof_models.SHAPES)
         + "; "
@@ -66,17 +65,22 @@ def measure_roofs(runtime: str, threads: int) -> Roofs:
     )  # fmt: skip
 
 
-def _taken(runtime: str, models: Sequence[RoofModel], threads: int) -> list[float]:
+def _taken(runtime: str, models: Sequence[RoofModel], threads: int, place: Place) -> list[float]:
     """Milliseconds of each, 0 for one that did not run. All take turns, and twice in processes of their own: what other
     work on the machine adds in one of them is left out."""
     found = [0.0] * len(models)
     for _ in range(_ROUNDS):
         told = node_times(
-            runtime, [model.data for model in models], threads=threads, seconds=_SECONDS, together=len(models)
+            runtime,
+            [model.data for model in models],
+            threads=threads,
+            seconds=_SECONDS,
+            together=len(models),
+            place=place,
         )
-        for place, (model, nodes) in enumerate(zip(models, told, strict=True)):
+        for at, (model, nodes) in enumerate(zip(models, told, strict=True)):
             ms = 0.0 if isinstance(nodes, str) else _milliseconds(nodes, heavy=model.operations > 0)
-            found[place] = min(found[place] or ms, ms or found[place])
+            found[at] = min(found[at] or ms, ms or found[at])
     return found
 
 
@@ -97,8 +101,8 @@ def _milliseconds(nodes: Sequence[NodeTime], *, heavy: bool) -> float:
     return sum(node.time_ms for node in nodes if not node.is_conversion)
 
 
-def _onnx(runtime: str) -> _Family:
-    activations = "uint8" if platform.machine() == "x86_64" or runtime.startswith("openvino") else "int8"
+def _onnx(runtime: str, arch: str) -> _Family:
+    activations = "uint8" if arch == "x86_64" or runtime.startswith("openvino") else "int8"
     in_float = "bfloat16" if runtime.endswith("-bf16") else "float32"
     return _Family(
         {
@@ -121,14 +125,16 @@ def _litert() -> _Family:
     )
 
 
-def _elsewhere(runtime: str, threads: int) -> dict[str, float]:
+def _elsewhere(runtime: str, threads: int, place: Place) -> dict[str, float]:
     """OpenVINO's bfloat16 where this CPU has it: what the same kernels give at less precision."""
     other = {"openvino": "openvino-bf16", "openvino-bf16": "openvino"}.get(runtime)
-    if other is None or not set(_BF16) & set(cpu_features()):
+    if other is None or not set(_BF16) & set(place.facts.cpu_features):
         return {}
     models = compute_models(roof_models.onnx_float)
     try:
-        told = node_times(other, [model.data for model in models], threads=threads, seconds=0.4)
+        told = node_times(other, [model.data for model in models], threads=threads, seconds=0.4, place=place)
+    except PlaceLost:
+        raise
     except EdgewardError:
         return {}
     rates = [
@@ -139,16 +145,9 @@ def _elsewhere(runtime: str, threads: int) -> dict[str, float]:
     return {"bfloat16" if other.endswith("bf16") else "float32": max(rates)} if rates else {}
 
 
-def _sizes(root: Path) -> tuple[int, ...]:
+def _sizes(memory: MemoryRead) -> tuple[int, ...]:
     """Bytes that lie in the cache of a core, in that of the chip, and beyond as far as may be tried."""
-    free = sysfs.kibibytes(sysfs.fields(root / "proc/meminfo").get("MemAvailable"))
-    last = _last_level_bytes(root)
+    last = memory.last_level_bytes
     middle = min(_LAST_LEVEL_BYTES, max(2 * _CACHE_BYTES, last // 2)) if last else 8 * _CACHE_BYTES
-    beyond = min(max(_MEMORY_BYTES, 2 * last), max(free // 6, 2 * middle), 2 * _MEMORY_BYTES)
+    beyond = min(max(_MEMORY_BYTES, 2 * last), max(memory.available_bytes // 6, 2 * middle), 2 * _MEMORY_BYTES)
     return _CACHE_BYTES, middle, beyond
-
-
-def _last_level_bytes(root: Path) -> int:
-    from edgeward.measure.peaks import last_level_cache_bytes
-
-    return last_level_cache_bytes(root)

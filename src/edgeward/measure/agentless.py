@@ -37,8 +37,7 @@ def result_of(job: PlacedJob) -> PlacedResult:
         return HERE.measure_alone(job.contender, seconds=job.seconds)
     if isinstance(job, GenerationsJob):
         return _generations(job)
-    brief = {"min_rounds": 3, "max_rounds": 3, "warmup_rounds": 0, "runs": 1}
-    effort = brief if job.briefly else {"min_rounds": job.min_rounds}
+    effort = {"min_rounds": 3, "max_rounds": 3, "warmup_rounds": 0, "runs": 1} if job.briefly else {}
     times = bench.race(job.contenders, seconds=job.seconds, seed=job.seed, **effort)
     return Raced(packed({str(place): value for place, value in enumerate(times)}))
 

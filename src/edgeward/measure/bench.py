@@ -35,7 +35,6 @@ from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
 _Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Driven, Opened, Tensors)
-MIN_ROUNDS = 30
 _RACE_GENERATIONS = 3
 _LOAD_LIMIT_S = 120
 _TURN_LIMIT_S = 120
@@ -71,7 +70,7 @@ def race(
     *,
     seconds: float,
     seed: int,
-    min_rounds: int = MIN_ROUNDS,
+    min_rounds: int = 30,
     max_rounds: int = 4000,
     warmup_rounds: int = 5,
     runs: int = 5,

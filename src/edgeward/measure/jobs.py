@@ -209,7 +209,6 @@ class RaceJob(Struct, frozen=True, tag="race"):
     seconds: float
     seed: int
     briefly: bool = False
-    min_rounds: int = 30
 
 
 class Raced(Struct, frozen=True, tag="raced"):

@@ -78,9 +78,7 @@ class Place(Protocol):
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         """Load, first and steady inference and peak memory in a fresh process. Raises Failed when it crashes."""
 
-    def race(
-        self, contenders: Sequence[Contender], *, seconds: float, seed: int, min_rounds: int = bench.MIN_ROUNDS
-    ) -> list[NDArray[np.float64]]:
+    def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
         """Milliseconds of each contender, rounds × runs, taken in turn."""
 
     def generations(
@@ -136,10 +134,8 @@ class Here:
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         return bench.measure_alone(contender, seconds=seconds)
 
-    def race(
-        self, contenders: Sequence[Contender], *, seconds: float, seed: int, min_rounds: int = bench.MIN_ROUNDS
-    ) -> list[NDArray[np.float64]]:
-        return bench.race(contenders, seconds=seconds, seed=seed, min_rounds=min_rounds)
+    def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
+        return bench.race(contenders, seconds=seconds, seed=seed)
 
     def generations(
         self,

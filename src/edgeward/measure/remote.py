@@ -18,7 +18,7 @@ from edgeward.kit import errors
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported
 from edgeward.kit.process import Died, Partner
 from edgeward.measure import jobs, runner, ssh
-from edgeward.measure.bench import MIN_ROUNDS, answer_of
+from edgeward.measure.bench import answer_of
 from edgeward.measure.conditions import Conditions
 from edgeward.measure.generations import Generation
 from edgeward.measure.jobs import (
@@ -135,11 +135,9 @@ class RemotePlace:
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         return self._result(Solo(self._placed(contender), seconds), SoloResult)
 
-    def race(
-        self, contenders: Sequence[Contender], *, seconds: float, seed: int, min_rounds: int = MIN_ROUNDS
-    ) -> list[NDArray[np.float64]]:
+    def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
         placed = tuple(self._placed(contender) for contender in contenders)
-        job = RaceJob(placed, seconds, seed, briefly=self.device.emulated, min_rounds=min_rounds)
+        job = RaceJob(placed, seconds, seed, briefly=self.device.emulated)
         return list(unpacked(self._result(job, Raced).times_ms).values())
 
     def generations(

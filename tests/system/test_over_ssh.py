@@ -44,10 +44,11 @@ TOP = Verb("top", ("HOST", "--json", "--interval", "200ms"), "stdout", '"hostnam
 PROBE = Verb("probe", ("HOST", "--json"), "stderr", "looking at the device")
 BENCH = Verb("bench", ("MODEL", "--json", "--seconds", "20", "--target", "HOST"), "stderr", "measuring on")
 PROFILE = Verb("profile", ("MODEL", "--target", "HOST", "-o", "out", "--seconds", "20"), "stderr", "running the model")
+DOCTOR = Verb("doctor", ("HOST", "--json"), "stderr", "")
 QUICK = [pytest.param(TOP, id="top")]
 SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
 ALL = [*QUICK, *(pytest.param(verb, id=verb.name, marks=SLOW) for verb in (PROBE, BENCH, PROFILE))]
-REFUSED = [*QUICK, *(pytest.param(verb, id=verb.name) for verb in (BENCH, PROFILE))]
+REFUSED = [*QUICK, *(pytest.param(verb, id=verb.name) for verb in (DOCTOR, BENCH, PROFILE))]
 
 
 def outcome(verb: Verb, host: str, environment: Mapping[str, str], folder: Path) -> tuple[int, str]:

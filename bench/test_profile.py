@@ -28,7 +28,7 @@ from edgeward.measure.profiling.onnx_graph import with_numbers
 from edgeward.measure.profiling.profile import Given, profile
 from edgeward.optimize import exporters
 
-ROUNDS = 3
+ROUNDS = 2
 SECONDS = 1.2
 BESIDE = Path(__file__).resolve().parents[2] / "shared/data/mlperf-tiny"
 MODELS = Path(os.environ.get("EDGEWARD_BENCH_MODELS", BESIDE))

@@ -29,6 +29,7 @@ VERBS = {
     "run": "Answer files with a verified bundle.",
     "serve": "Answer requests over HTTP (Open Inference Protocol v2).",
     "top": "What a machine and its services do, live.",
+    "trace": "Why some inferences were late: what the kernel saw of them.",
     "demo": "The whole line on this machine, on real handwritten digits.",
 }
 """Each verb is the file of that name in this folder, with a click command named `command`."""

@@ -135,13 +135,15 @@ def _answer_all(
 
 
 def _answer(item: Item, predictor: "Predictor") -> "Answer":
+    from edgeward.infer.markers import Frame
     from edgeward.kit.errors import WrongInput
 
-    sample = item.read()
-    try:
-        return predictor.answer(sample)
-    except WrongInput as error:
-        raise WrongInput(f"{item.name}: {error.message}", hint=error.hint) from error
+    with Frame():
+        sample = item.read()
+        try:
+            return predictor.answer(sample)
+        except WrongInput as error:
+            raise WrongInput(f"{item.name}: {error.message}", hint=error.hint) from error
 
 
 def _best(manifest: "Manifest", predictor: "Predictor", answer: "Answer", top: int) -> "tuple[Class, ...]":

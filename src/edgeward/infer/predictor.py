@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import postprocess as post
 from edgeward.infer.geometry import Placement, image_size, placement_of
+from edgeward.infer.markers import ASKED, WORDS, framed
 from edgeward.infer.preprocess import Preprocessor
 from edgeward.infer.runtimes.base import Session, Single
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
@@ -81,7 +82,7 @@ class Predictor:
                 tensor = self._prepare(tensor)
             if tensor.shape == single.shape and tensor.dtype == single.dtype:
                 ready = perf_counter_ns()
-                values = single.run(tensor)
+                values = framed(single.run, tensor) if WORDS[ASKED] else single.run(tensor)
                 done = perf_counter_ns()
                 if self.detects is None and len(values) == 1:  # no call more than it takes
                     value = values[0]
@@ -94,7 +95,7 @@ class Predictor:
         tensors = self.tensors(sample)
         feeds = {name: tensor[None] for name, tensor in tensors.items()} if self._alone else self._batched([tensors])
         ready = perf_counter_ns()
-        values = self.session.run(feeds)
+        values = framed(self.session.run, feeds) if WORDS[ASKED] else self.session.run(feeds)
         return self._answer(sample, [_lone(value) for value in values], start, ready, perf_counter_ns())
 
     def _answer(self, sample: Sample, values: list[NDArray[Any]], start: int, ready: int, done: int) -> Answer:
@@ -153,7 +154,8 @@ class Predictor:
                 yield from (self._run([tensors]) for tensors in group)
 
     def _run(self, group: Sequence[dict[str, NDArray[Any]]]) -> tuple[NDArray[Any], ...]:
-        values = self.session.run(self._batched(group))
+        feeds = self._batched(group)
+        values = framed(self.session.run, feeds) if WORDS[ASKED] else self.session.run(feeds)
         return tuple(_rows(name, value, len(group)) for name, value in zip(self._names, values, strict=True))
 
     def _batched(self, group: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, Sample
+from edgeward.infer.markers import ASKED, WORDS, framed
 from edgeward.infer.postprocess import Box
 from edgeward.kit.errors import Unavailable
 from edgeward.kit.threads import name_this
@@ -152,6 +153,10 @@ def retry_after_s(waiting: int, sample_s: float) -> int:
 
 def run(predictor: Predictor, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
     """The outputs for `count` samples stacked in `tensors`. Raises WrongInput where a sample does not fit."""
+    return framed(_run, predictor, tensors, count) if WORDS[ASKED] else _run(predictor, tensors, count)
+
+
+def _run(predictor: Predictor, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
     if count == 1 and batch_size(predictor) in (None, 1):
         answer = predictor.answer({name: value[0] for name, value in tensors.items()})
         outputs = {name: value[None] for name, value in answer.outputs.items()}

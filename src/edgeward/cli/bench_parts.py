@@ -16,7 +16,7 @@ from edgeward.cli.subject import Subject, open_subject, steps_for, threads_at
 from edgeward.cli.targets import measuring_place
 from edgeward.kit import codec
 from edgeward.kit.clock import SystemClock
-from edgeward.kit.errors import Unsupported
+from edgeward.kit.errors import Failed, Unsupported
 from edgeward.measure import conditions
 from edgeward.measure.bench import save_feeds
 from edgeward.measure.benching import folder as result_folder
@@ -86,8 +86,12 @@ def measured(
         _notes(where, place, subjects[0], parts.seed)
         if earlier is not None:
             result_folder.check_same(earlier, entries[1].model)
-        told = _timed(paths, entries, where, parts, rules, place, bar)
-        told = told._replace(found=(_more(told.found[0], entries[0].contender, parts, bar.stage), *told.found[1:]))
+        try:
+            told = _timed(paths, entries, where, parts, rules, place, bar)
+            told = told._replace(found=(_more(told.found[0], entries[0].contender, parts, bar.stage), *told.found[1:]))
+        except Failed as error:
+            names = " or ".join(map(str, paths))
+            raise Failed(f"{names}: the process that measured it failed: {error.message}", hint=error.hint) from error
         if output is not None:
             _write(output, told, subjects[0], where, parts, place, bar)
     return told

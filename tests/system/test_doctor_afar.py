@@ -53,6 +53,15 @@ def test_a_connection_that_is_cut_is_one_sentence_and_leaves_nothing_there(serve
     assert _files_below(server.home) == []
 
 
+@needs_sshd
+def test_the_hosts_that_a_device_could_contact_are_listed(server: Server) -> None:
+    process = _start(server, "--privacy", "--json")
+    said, complaint = process.communicate(timeout=120)
+    assert process.returncode == 0, complaint
+    assert {one["part"] for one in json.loads(said)} >= {"edgeward serve", "onnxruntime", "openvino"}
+    assert _files_below(server.home) == []
+
+
 def _python_below(pid: int) -> int:
     """The process on the device, as soon as it is there."""
     deadline = time.monotonic() + 60

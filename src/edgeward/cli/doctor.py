@@ -44,9 +44,10 @@ def command(
     from edgeward.kit.errors import WrongInput
 
     if host is not None and not _is_here(host):
-        if fix or privacy:
-            option, verb = ("--fix", "changes") if fix else ("--privacy", "reads the libraries of")
-            raise _only_here(host, option, verb)
+        if fix:
+            raise _only_here(host)
+        if privacy:
+            return _privacy(as_json, host)
         return _tell(_facts_of_host(host), show_all=show_all, as_json=as_json)
     if yes and not fix:
         raise WrongInput("--yes says that --fix is not to ask; there is no --fix", hint="edgeward doctor --fix --yes")
@@ -63,12 +64,11 @@ def _is_here(host: str) -> bool:
     return host in (*HERE, platform.node())
 
 
-def _only_here(host: str, option: str, verb: str) -> Exception:
+def _only_here(host: str) -> Exception:
     from edgeward.kit.errors import Unsupported
 
     return Unsupported(
-        f"{host}: doctor {option} {verb} the machine it runs on alone",
-        hint=f"ssh -t {host} edgeward doctor {option}",
+        f"{host}: doctor --fix changes the machine it runs on alone", hint=f"ssh -t {host} edgeward doctor --fix"
     )
 
 
@@ -176,10 +176,10 @@ def _summary(wanted: int, done: int) -> str:
     return f"{done} of {wanted} mended"
 
 
-def _privacy(as_json: bool) -> int:
+def _privacy(as_json: bool, host: str | None = None) -> int:
     from edgeward.measure import privacy
 
-    contacts = privacy.contacts()
+    contacts = privacy.contacts_afar(host) if host else privacy.contacts()
     if as_json:
         console.print_json(contacts)
         return 0

@@ -1,23 +1,17 @@
 """Every host that could be contacted, part by part, from what is installed here and not from what we believe."""
 
-import mmap
 import os
-import re
-from collections.abc import Iterable, Iterator
-from importlib.util import find_spec
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
+from edgeward.kit.errors import Failed
+from edgeward.measure.carry import Errand
+from edgeward.measure.library_scan import package_folder, scan
 from edgeward.records.base import Record
 
-# Collectors that machine-learning packages are known to report to.
-_COLLECTORS = (
-    b"events.data.microsoft.com", b"vortex.data.microsoft.com", b"dc.services.visualstudio.com",
-    b"google-analytics.com", b"googletagmanager.com", b"sentry.io", b"segment.io", b"mixpanel.com", b"amplitude.com",
-)  # fmt: skip
-_LABELS_BEFORE = re.compile(rb"(?:[a-z0-9-]+\.)*$")
-_ADDRESS = re.compile(rb"https?://([a-z0-9-]+(?:\.[a-z0-9-]+)*\.[a-z]{2,})")
-_SWITCH = b"ORT_DISABLE_TELEMETRY"
-_LONGEST_HOST = 253
+_MODULES = ("edgeward", "edgeward.measure", "edgeward.measure.library_scan")
 
 
 class Contact(Record):
@@ -58,6 +52,31 @@ OWN = (
 )
 
 
+class Scanned(Record):
+    """What `measure/library_scan.py` found of the Python packages of a device."""
+
+    onnxruntime: tuple[tuple[str, ...], tuple[str, ...], bool] | None
+    openvino_telemetry: tuple[str, ...] | None
+    switch: str | None
+
+
+def contacts_afar(host: str, options: Sequence[str] = ()) -> tuple[Contact, ...]:
+    """The same of the Python of `host`, outside edgeward's processes. Raises what an Errand raises."""
+    with Errand(host, _MODULES, {}, options) as errand:
+        said = next(iter(errand))
+    try:
+        found = msgspec.convert(said, Scanned)
+    except msgspec.ValidationError as error:
+        raise Failed(f"{host} gave another answer than it was asked for: {error}") from None
+    switch = found.switch
+    runtime = _onnxruntime(*found.onnxruntime, switch) if found.onnxruntime else onnxruntime_contact(None, switch)
+    if found.openvino_telemetry is None:
+        return (*OWN, runtime, openvino_contact(None, None))
+    state = "ON for any program there but edgeward, which keeps openvino_telemetry out of its processes"
+    when = 'from "import openvino" on'
+    return (*OWN, runtime, Contact(part="openvino", hosts=found.openvino_telemetry, when=when, state=state))
+
+
 def onnxruntime_contact(folder: Path | None, switch: str | None) -> Contact:
     """What the ONNX Runtime in `folder` could contact; `switch` is the value of ORT_DISABLE_TELEMETRY."""
     if folder is None:
@@ -67,21 +86,24 @@ def onnxruntime_contact(folder: Path | None, switch: str | None) -> Contact:
         return Contact(
             part="onnxruntime", hosts=(), when="unknown", state=f"UNKNOWN: no library to look into in {folder}"
         )
-    collectors, mentions, has_switch = _scan(libraries)
+    return _onnxruntime(*scan(libraries), switch)
+
+
+def _onnxruntime(collectors: Sequence[str], mentions: Sequence[str], has_switch: bool, switch: str | None) -> Contact:
     if not collectors:
         return Contact(
             part="onnxruntime",
             hosts=(),
             when="its libraries name no host that collects reports",
             state="no collector in this build",
-            mentions=mentions,
+            mentions=tuple(mentions),
         )
     return Contact(
         part="onnxruntime",
-        hosts=collectors,
+        hosts=tuple(collectors),
         when="from its first import on, unless switched off before",
         state=_state(switch, has_switch),
-        mentions=mentions,
+        mentions=tuple(mentions),
     )
 
 
@@ -93,7 +115,7 @@ def openvino_contact(folder: Path | None, telemetry: Path | None) -> Contact:
         return Contact(
             part="openvino", hosts=(), when="never: openvino_telemetry is not installed", state="no collector here"
         )
-    collectors, mentions, _ = _scan(sorted(telemetry.rglob("*.py")))
+    collectors, mentions, _ = scan(sorted(telemetry.rglob("*.py")))
     return Contact(
         part="openvino",
         hosts=collectors,
@@ -103,41 +125,9 @@ def openvino_contact(folder: Path | None, telemetry: Path | None) -> Contact:
     )
 
 
-def package_folder(name: str) -> Path | None:
-    """Where the package stands, without importing it; None when it is not installed."""
-    spec = find_spec(name)
-    return Path(spec.origin).parent if spec and spec.origin else None
-
-
 def _state(switch: str | None, has_switch: bool) -> str:
     if switch != "1":
         return f"ON: ORT_DISABLE_TELEMETRY is {switch!r}, wanted '1'"
     if not has_switch:
         return "UNKNOWN: edgeward sets ORT_DISABLE_TELEMETRY=1, but this build does not know it"
     return "off: edgeward sets ORT_DISABLE_TELEMETRY=1 before the import, and this build knows it"
-
-
-def _scan(libraries: Iterable[Path]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    collectors: set[str] = set()
-    mentions: set[str] = set()
-    has_switch = False
-    for library in libraries:
-        if library.stat().st_size == 0:
-            continue
-        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-            collectors.update(_collectors(text))
-            mentions.update(found.decode() for found in _ADDRESS.findall(text))
-            has_switch = has_switch or text.find(_SWITCH) >= 0
-    return tuple(sorted(collectors)), tuple(sorted(mentions - collectors)), has_switch
-
-
-def _collectors(text: mmap.mmap) -> Iterator[str]:
-    for name in _COLLECTORS:
-        at = text.find(name)
-        while at >= 0:
-            before = text[max(0, at - _LONGEST_HOST) : at]
-            labels = _LABELS_BEFORE.search(before)
-            # In "notsentry.io" the name is the end of another one.
-            if labels and (labels.group() or not before[-1:].isalnum()):
-                yield (labels.group() + name).decode()
-            at = text.find(name, at + 1)

@@ -4,6 +4,7 @@ import onnx
 from onnx import helper, shape_inference, version_converter
 
 from edgeward.kit import log
+from edgeward.optimize import classical
 from edgeward.optimize.passes.base import Context, Pass, Passed
 from edgeward.records.candidate import Step
 
@@ -20,6 +21,8 @@ class Simplify:
         notes: list[str] = []
         _drop_listed_initialisers(copy)
         copy = _with_recent_opset(copy, notes)
+        if replaced := classical.rewrite(copy):
+            notes.append(f"{replaced} operators of ai.onnx.ml became ones that every runtime has")
         copy = _slimmed(copy, notes)
         _join_bias(copy)
         return Passed(copy, context.preprocess, tuple(notes))

@@ -21,6 +21,7 @@ from edgeward.measure.evaluate import answers
 from edgeward.measure.fit import IMAGE_SCALINGS, fit_steps
 from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.quality import METRICS
+from edgeward.optimize.batch import with_free_batch
 from edgeward.optimize.inspect import describe, fix_shapes
 from edgeward.optimize.parent import Parent
 from edgeward.optimize.parity import prove
@@ -83,9 +84,10 @@ def prepare(order: Order) -> Task:
     model = found.model
     if order.shapes:
         model = fix_shapes(model, order.shapes)
+    model, batch_notes = with_free_batch(model)
     model_bytes = model.SerializeToString()
     with _session(order, model_bytes) as session:
-        return _task(order, found._replace(model=model), model_bytes, session)
+        return _task(order, found._replace(model=model, notes=(*found.notes, *batch_notes)), model_bytes, session)
 
 
 def _task(order: Order, found: Read, model_bytes: bytes, session: Session) -> Task:

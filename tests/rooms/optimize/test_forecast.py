@@ -17,9 +17,10 @@ from edgeward.optimize.forecast import lines, look_ahead, reasons, saved_ms, why
 from edgeward.optimize.layer_times import Cost
 from edgeward.optimize.layers import LayerShape, channels_last, in_int8, layer_shapes, pooled_last
 from edgeward.optimize.named_layers import with_names
+from edgeward.optimize.propose import recipes
 from edgeward.records.candidate import Forecast, Layer, RuntimeForecast, Step, Trial
 
-QUANTISE = (Step(use="simplify"), Step(use="quantize-static"), Step(use="strip"))
+QUANTISE = next(one for one in recipes("x86_64", ("avx512_vnni",)) if one.name == "litert-int8-minmax").steps
 
 
 def values(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:
@@ -212,7 +213,9 @@ def ran(name: str, p50_ms: float, *, steps: tuple[Step, ...] = QUANTISE, runtime
 
 def test_the_truth_is_the_fastest_plain_int8_candidate_of_the_same_runtime() -> None:
     given = trial("as-given", 0.2, 0.0, 1000, steps=())
-    mixed = (Step(use="simplify"), Step(use="quantize-static", options={"keep_float": "a"}), Step(use="strip"))
+    mixed = tuple(
+        replace(step, options={"keep_float": "a"}) if step.use == "quantize-static" else step for step in QUANTISE
+    )
     plain_float = trial("litert-float32", 0.3, 0.0, 1000, runtime="litert", precision="float32")
     tried = (
         given,

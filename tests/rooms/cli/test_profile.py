@@ -138,7 +138,7 @@ def test_a_stop_leaves_nothing_half_written(tmp_path):
         "-o",
         "out",
     ]
-    started = subprocess.Popen([*command, "out"], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    started = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     for _ in range(100):
         if list(tmp_path.glob(".out.partial-*")):
             break

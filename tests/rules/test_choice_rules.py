@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from edgeward.kit.errors import WrongInput
 from edgeward.measure.limits import parse_budget, violations_of
-from edgeward.optimize.choose import choose, pareto
+from edgeward.optimize.choose import choose, is_no_slower, pareto
 from edgeward.optimize.propose import AS_GIVEN, recipes
 from edgeward.records.candidate import Latency, Trial, Violation
 from edgeward.records.target import Budget
@@ -46,6 +46,12 @@ def test_among_ties_the_most_accurate_of_the_smallest_wins():
     choice = choose(trials, dict.fromkeys(("large", "small", "small-and-better"), True), gate="the gate")
     assert choice.chosen is not None
     assert choice.chosen.recipe == "small-and-better"
+
+
+def test_what_ran_slower_than_the_model_as_given_is_no_equal_of_it():
+    speeds = {"slower": 0.96, "alike": 0.995, "faster": 1.2}
+    told = {name: is_no_slower(trial(name, 1, 0, 1, speedup_p50=ratio)) for name, ratio in speeds.items()}
+    assert told == {"slower": False, "alike": True, "faster": True}
 
 
 def test_when_nothing_is_faster_it_says_to_leave_the_model_as_it_is():

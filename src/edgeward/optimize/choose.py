@@ -10,6 +10,9 @@ from edgeward.records.candidate import Trial, Violation
 _SAME_SIZE = 1.1
 """Files, and updates, within a tenth of the smallest count as equally small."""
 
+_NOT_SLOWER = 0.99
+"""A smaller file is no reason to be slower than the model as given, noise or not."""
+
 
 class Choice(NamedTuple):
     """The chosen trial (None when nothing kept the limits), the nearest miss, and why."""
@@ -46,6 +49,11 @@ def fastest(trials: Sequence[Trial]) -> Trial | None:
     """The trial with the lowest p50 among those that kept every limit."""
     kept = [trial for trial in trials if trial.failure is None and not trial.violations and trial.latency_ms]
     return min(kept, key=lambda trial: trial.latency_ms.p50 if trial.latency_ms else 0.0, default=None)
+
+
+def is_no_slower(trial: Trial) -> bool:
+    """Than the model as given, by the figures of the race."""
+    return trial.speedup_p50 is None or trial.speedup_p50 >= _NOT_SLOWER
 
 
 def pareto(trials: Sequence[Trial]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Here, Place
 from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, explain, timing, trials
-from edgeward.optimize.choose import Choice, choose, fastest, pareto
+from edgeward.optimize.choose import Choice, choose, fastest, is_no_slower, pareto
 from edgeward.optimize.forecast import Outlook, lines, look_ahead, saved_ms
 from edgeward.optimize.prepare import Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN
@@ -119,7 +119,8 @@ def _judged(order: Order, candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _ties(candidates: list[Candidate], times: list[NDArray[np.float64]], place: Place, seed: int) -> dict[str, bool]:
-    """Of each candidate, whether its latency cannot be told from that of the fastest that kept the limits."""
+    """Of each candidate, whether its latency cannot be told from that of the fastest that kept the limits,
+    nor was longer than that of the model as given."""
     best = fastest([candidate.trial for candidate in candidates])
     if best is None:
         return {}
@@ -128,6 +129,7 @@ def _ties(candidates: list[Candidate], times: list[NDArray[np.float64]], place: 
     first = next(i for i, candidate in enumerate(candidates) if candidate.trial.recipe == best.recipe)
     return {
         candidate.trial.recipe: bench.compare(times[first], mine, seed=seed).verdict == "tie"
+        and is_no_slower(candidate.trial)
         for candidate, mine in zip(candidates, times, strict=True)
     }
 

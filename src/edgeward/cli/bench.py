@@ -29,6 +29,7 @@ _SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
 @click.option("--preprocess", type=PATH, metavar="FILE", help="What a raw sample needs, in TOML; for a plain model.")
 @click.option("--threads", type=click.IntRange(1, 1024), metavar="N", help="Default: as the bundle says, or 1.")
 @click.option("--seconds", type=click.FloatRange(0.1, 120), help="Of timing, per model. Default: 3; compared, 1.5.")
+@click.option("--energy", is_flag=True, help="Also the energy of one inference, where the machine has a meter.")
 @click.option("--target", default="", metavar="HOST", help="Measure on user@host over ssh; default: this machine.")
 @click.option("-o", "output", type=PATH, metavar="DIR", help="Write report.html, result.json, layers.csv, trace.json.")
 @click.option("--overwrite", is_flag=True, help="Replace what is in DIR.")
@@ -36,7 +37,7 @@ _SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     subject: Path, compare: Path | None, fail_if: str | None, scenario: str | None, latency_bound: float, quick: bool,
-    sweep: bool, steady: bool, cap: float, data: Path | None, preprocess: Path | None, threads: int | None,
+    sweep: bool, steady: bool, cap: float, energy: bool, data: Path | None, preprocess: Path | None, threads: int | None,
     seconds: float | None, target: str, output: Path | None, overwrite: bool, keys: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Latency, throughput and memory of a model file or verified bundle, one sample at a time.
@@ -57,7 +58,7 @@ def command(
     from edgeward.cli.bench_words import end_with, show
     from edgeward.kit import files
 
-    parts = bench_parts.Parts(scenario, latency_bound, quick, sweep, steady, 60 * cap, seconds, SEED)
+    parts = bench_parts.Parts(scenario, latency_bound, quick, sweep, steady, 60 * cap, seconds, SEED, energy)
     _check(compare, fail_if, parts, target)
     rules = bench_parts.rules_of(fail_if)
     with ExitStack() as stack:
@@ -76,7 +77,7 @@ def _check(compare: Path | None, fail_if: str | None, parts: "Parts", target: st
     from edgeward.kit.errors import Unsupported, WrongInput
 
     extras = [name for name, given in (("--scenario", parts.scenario), ("--sweep", parts.sweep),
-                                       ("--steady", parts.steady)) if given]  # fmt: skip
+                                       ("--steady", parts.steady), ("--energy", parts.energy)) if given]  # fmt: skip
     if fail_if is not None and compare is None:
         raise WrongInput("--fail-if needs something to compare with", hint="add --compare BASE")
     if compare is not None and extras:

@@ -17,7 +17,7 @@ from edgeward.cli.targets import measuring_place
 from edgeward.kit import codec
 from edgeward.kit.clock import SystemClock
 from edgeward.kit.errors import Failed, Unsupported
-from edgeward.measure import conditions
+from edgeward.measure import conditions, energy_at
 from edgeward.measure.bench import save_feeds
 from edgeward.measure.benching import folder as result_folder
 from edgeward.measure.benching.page import Told
@@ -47,6 +47,7 @@ class Parts(NamedTuple):
     most_steady_s: float
     seconds: float | None
     seed: int
+    energy: bool = False
 
 
 class Where(NamedTuple):
@@ -81,6 +82,8 @@ def measured(
         measuring_place(where.target, console.note) as place,
         console.bar(quiet=quiet) as bar,
     ):
+        if parts.energy:
+            energy_at.check_meter(place)
         subjects = [threads_at(one, where.threads, place.facts.cpu_count) for one in opened]
         entries = [_entry(one, where.data, parts.seed, Path(folder) / str(at)) for at, one in enumerate(subjects)]
         _notes(where, place, subjects[0], parts.seed)
@@ -143,6 +146,9 @@ def _more(
         seconds = (parts.seconds or _QUICK_SECONDS) if parts.quick else RULES[name].least_s + 1
         result = run_scenario(contender, Asked(name, seconds, parts.bound_ms, parts.seed), tell=stage)
         found = replace(found, scenario=result)
+    if parts.energy:
+        stage("reading the energy meter", 0.9)
+        found = energy_at.with_energy(found, energy_at.energies([contender], HERE)[0])
     if parts.sweep:
         cpus = len(os.sched_getaffinity(0))
         seconds = parts.seconds or _SWEEP_SECONDS

@@ -2,8 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal, TypeVar
@@ -38,6 +38,7 @@ _Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Driven, Opened, T
 _RACE_GENERATIONS = 3
 _LOAD_LIMIT_S = 120
 _TURN_LIMIT_S = 120
+_MOST_RUNS = 20_000
 WORKERS = Standby((sys.executable, "-m", "edgeward.measure.worker"), most=2 if len(os.sched_getaffinity(0)) > 1 else 0)
 """A candidate is loaded in one process and timed in another. Where there is one CPU, none is started ahead: it would
 take time from what is measured."""
@@ -114,6 +115,28 @@ def _stables(stack: ExitStack, contenders: Sequence[Contender]) -> list[tuple[Pa
     for partner in partners:
         answer_of(partner.hear(limit_s=_LOAD_LIMIT_S), Ready)
     return [calls[number] for number in range(len(contenders))]
+
+
+@contextmanager
+def steady_runs(contender: Contender) -> Iterator[Callable[[float], int]]:
+    """A call that runs the contender again and again for so many seconds, and gives how many inferences that were.
+
+    It is asked for a tenth of a second's work at a time, so that asking costs next to nothing.
+    """
+    batch = 1
+    with ExitStack() as stack:
+        ((partner, place),) = _stables(stack, [contender])
+
+        def run_for(seconds: float) -> int:
+            nonlocal batch
+            start, count = perf_counter(), 0
+            while (begun := perf_counter()) - start < seconds:
+                answer_of(partner.ask(encode(Turn(place, count, batch, untimed=0)), limit_s=_TURN_LIMIT_S), Timed)
+                count += batch
+                batch = max(1, min(_MOST_RUNS, round(batch * 0.1 / (perf_counter() - begun))))
+            return count
+
+        yield run_for
 
 
 def _one_round(

@@ -58,6 +58,7 @@ def violations_of(trial: Trial, budget: Budget, max_drop: float) -> tuple[Violat
         "cold_start_ms": cold,
         "bundle_bytes": trial.size_bytes,
         "peak_memory_bytes": trial.peak_memory_bytes,
+        "energy_mj": trial.energy.gross_mj if trial.energy else None,
     }
     limits = asdict(budget)
     found = [

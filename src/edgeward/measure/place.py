@@ -4,6 +4,7 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -94,7 +95,10 @@ class Place(Protocol):
 
 
 class Here:
-    """This machine, in processes of their own."""
+    """This machine, in processes of their own. Its energy meters are read below `root`."""
+
+    def __init__(self, root: Path = sysfs.ROOT) -> None:
+        self.root = root
 
     @cached_property
     def facts(self) -> Facts:

@@ -57,7 +57,7 @@ def is_no_slower(trial: Trial) -> bool:
 
 
 def pareto(trials: Sequence[Trial]) -> tuple[str, ...]:
-    """Recipes that no other beats in latency, quality and size at once."""
+    """Recipes that no other beats in latency, quality, size and (where metered) energy at once."""
     measured = [trial for trial in trials if trial.failure is None and trial.latency_ms is not None]
     return tuple(
         trial.recipe for trial in measured if not any(_beats(other, trial) for other in measured if other is not trial)
@@ -69,9 +69,10 @@ def _beats(one: Trial, other: Trial) -> bool:
     return all(m <= t for m, t in zip(mine, theirs, strict=True)) and mine != theirs
 
 
-def _figures(trial: Trial) -> tuple[float, float, float]:
+def _figures(trial: Trial) -> tuple[float, ...]:
     latency = trial.latency_ms.p50 if trial.latency_ms else float("inf")
-    return latency, trial.quality_drop or 0.0, float(trial.size_bytes or 0)
+    energy = trial.energy.gross_mj if trial.energy else 0.0
+    return latency, trial.quality_drop or 0.0, float(trial.size_bytes or 0), energy
 
 
 def _why(best: Trial, tied: Sequence[Trial], kept: int, count: int, gate: str) -> str:

@@ -188,6 +188,7 @@ def _table(report: Report) -> str:
         ("Size", "update" if report.update else "", ""),
         (words.timed(report, "Load"), "first run", ""),
         (words.timed(report, "Memory"), "peak", ""),
+        *([("Energy", "without idle", "")] if report.baseline.energy else []),
     )
     head = "".join(
         f'<th scope="col" class="{place}">{escape(name)}<small>{escape(under)}</small></th>'
@@ -218,6 +219,7 @@ def _row(report: Report, number: int, trial: Trial) -> str:
         (words.size(trial.size_bytes), words.size(trial.delta_bytes) if trial.delta_bytes else ""),
         (words.milliseconds(trial.load_ms), _under(trial.first_ms)),
         (words.size(trial.peak_memory_bytes), ""),
+        *([words.energy(trial)] if report.baseline.energy else []),
     )
     return (
         f'<tr class="{state}"><td class="number">{number}</td><th scope="row">{escape(given)}'

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from edgeward import __version__
 from edgeward.kit import codec, files
 from edgeward.kit.clock import Clock
-from edgeward.kit.errors import GateMissed, Unsupported
+from edgeward.kit.errors import GateMissed
 from edgeward.measure import bench
 from edgeward.measure.conditions import Conditions, throttled
 from edgeward.measure.limits import violations_of
 from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Here, Place
 from edgeward.measure.statistics import gate_support
-from edgeward.optimize import deliver, explain, timing, trials
+from edgeward.optimize import deliver, energy_axis, explain, timing, trials
 from edgeward.optimize.choose import Choice, choose, fastest, is_no_slower, pareto
 from edgeward.optimize.forecast import Outlook, lines, look_ahead, saved_ms
 from edgeward.optimize.prepare import Order, Task, prepare
@@ -39,8 +39,7 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
     The output folder appears whole at the end or not at all. Raises GateMissed, after writing the report alone,
     when nothing kept the limits.
     """
-    if order.budget.energy_mj is not None:
-        raise Unsupported("--budget: energy cannot be limited here: this machine has no energy meter that we read")
+    energy_axis.check(place, order.budget)
     timing.check_budget(place.timing, place.facts, order.budget)
     start_s = clock.monotonic_s()
     files.check_output_folder(order.output, overwrite=order.overwrite)
@@ -57,8 +56,10 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
             candidates, failures, judge = search.run()
             progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
             times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
+            candidates = trials.with_race(candidates, times, seed=order.seed)
+            candidates = energy_axis.measured(candidates, place, order.budget)
             ran = [explain.seen(candidate) for candidate in candidates] if isinstance(place, Here) else []
-        candidates = _judged(order, trials.with_race(candidates, times, seed=order.seed))
+        candidates = _judged(order, candidates)
         candidates = with_deltas(candidates, task.parent)
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
@@ -191,6 +192,7 @@ def _measurement(
         setting=replace(report.setting, thread_count=winner.contender.threads),
         taken_at=report.taken_at.replace(microsecond=0), latency=distribution_of(times),
         cold_start_ms=load_ms + first_ms, throughput_per_s=1000 / float(times.mean()),
-        peak_memory_bytes=trial.peak_memory_bytes or 0, energy_mj=None, quality=dict(trial.quality),
+        peak_memory_bytes=trial.peak_memory_bytes or 0, energy=trial.energy,
+        energy_mj=trial.energy.gross_mj if trial.energy else None, quality=dict(trial.quality),
         temperature_c=around[1].temperature_c, throttled=throttled(*around), load_ms=load_ms, first_ms=first_ms,
     )  # fmt: skip

@@ -26,7 +26,7 @@ _LIMITS = {
 
 def summary_lines(report: Report) -> tuple[str, ...]:
     """The verdict in one sentence, then the notes of the run."""
-    return (verdict(report), *update(report), *report.notes)
+    return (verdict(report), *update(report), *energy_meter(report), *report.notes)
 
 
 def update(report: Report) -> tuple[str, ...]:
@@ -189,6 +189,8 @@ def _in_unit(name: str, value: float | str) -> str:
         return value
     if name.endswith("_bytes"):
         return size(value)
+    if name.endswith("_mj"):
+        return millijoules(value)
     return milliseconds(value) if name.endswith("_ms") else f"{value:.4g}"
 
 
@@ -257,6 +259,31 @@ def milliseconds(value: float | None) -> str:
     if value >= 1000:
         return f"{value / 1000:.3g} s"
     return f"{_fixed(value)} ms"
+
+
+def millijoules(value: float | None) -> str:
+    """Three digits: "4.21 mJ", "86 µJ", "1.2 J"."""
+    if value is None:
+        return NOTHING
+    unit, factor = ("µJ", 1e3) if value < 0.1 else ("J", 1e-3) if value >= 1000 else ("mJ", 1.0)
+    return f"{value * factor:.3g} {unit}"
+
+
+def energy(trial: Trial) -> tuple[str, str]:
+    """Gross, and net where that is told."""
+    if trial.energy is None:
+        return NOTHING, ""
+    net = trial.energy.net_mj
+    return millijoules(trial.energy.gross_mj), "" if net is None else f"{millijoules(net)} net"
+
+
+def energy_meter(report: Report) -> tuple[str, ...]:
+    """What metered the candidates, in one sentence; nothing where nothing did."""
+    told = report.baseline.energy
+    if told is None:
+        return ()
+    parts = f"{told.scope} ({told.source}), {told.sampling_hz:.0f} samples a second, idle {told.idle_mw / 1000:.3g} W"
+    return (f"energy is of the {parts}; gross, with the idle power in it",)
 
 
 def tails(trial: Trial) -> str:

@@ -58,11 +58,32 @@ class Setting(Record):
     conditions: str = ""
 
 
+class Energy(Record):
+    """What one inference costs, as a meter of this `scope` saw it; figures of different scope never compare.
+
+    `gross_mj` is all that was drawn while the model ran, `net_mj` is without the idle power (the mean of before and
+    after; `idle_drift_mw` is what these differ by), None where `note` says why. `dropped` samples were lost.
+    """
+
+    gross_mj: Positive
+    net_mj: float | None
+    power_mw: float
+    idle_mw: float
+    idle_drift_mw: float
+    source: str
+    scope: str
+    sampling_hz: Positive
+    seconds: Positive
+    inferences: Count
+    dropped: Count = 0
+    note: str = ""
+
+
 class Measurement(Record):
     """One model measured on one machine. `throttled` marks numbers taken while hot.
 
     `model` is the digest of the Model record. `peak_memory_bytes` is of the whole process.
-    `energy_mj` is per inference, None where the machine has no meter. `quality` is by metric
+    `energy_mj` is gross, per inference, None where it was not metered. `quality` is by metric
     name, higher is better except for errors (mse, mae, rmse). `cold_start_ms` is load plus first inference.
     `compile_ms` is what of load is not taking the file apart: optimising the graph, choosing kernels, packing weights.
     """
@@ -86,6 +107,7 @@ class Measurement(Record):
     scenario: ScenarioResult | None = None
     sweep: Sweep | None = None
     steady: Steady | None = None
+    energy: Energy | None = None
 
 
 class Comparison(Record):
@@ -150,6 +172,7 @@ class Trial(Record):
     thread_count: Count | None = None
     alone_ms: Positive | None = None
     delta_bytes: Bytes | None = None
+    energy: Energy | None = None
 
 
 class Layer(Record):

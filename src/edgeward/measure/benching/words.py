@@ -45,6 +45,14 @@ def lines(found: Sequence[Measurement]) -> dict[str, list[str]]:
         "first run": [ms(one.first_ms) for one in found],
         "peak memory": [size(one.peak_memory_bytes) for one in found],
     }
+    spent = [one.energy for one in found if one.energy]
+    if len(spent) == len(found):
+        told |= {
+            "energy, gross": [f"{one.gross_mj:.3g} mJ" for one in spent],
+            "energy, net": ["–" if one.net_mj is None else f"{one.net_mj:.3g} mJ" for one in spent],
+            "power · idle": [f"{one.power_mw / 1000:.3g} · {one.idle_mw / 1000:.3g} W" for one in spent],
+            "meter": [f"{one.source}, {one.scope}" for one in spent],
+        }
     split = [one.memory for one in found if one.memory]
     if len(split) == len(found):
         told |= {

@@ -1,0 +1,35 @@
+"""The energy of contenders at a place, and whether it can be had there."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from edgeward.kit.errors import Unsupported
+from edgeward.measure.jobs import Contender
+from edgeward.measure.metering import measure_energy, meter_of
+from edgeward.measure.place import Here, Place
+from edgeward.records.candidate import Energy, Measurement
+
+
+def check_meter(place: Place) -> Path:
+    """The root below which its meter is. Raises Unsupported, before any work, where energy cannot be measured there."""
+    if not isinstance(place, Here):
+        raise Unsupported(
+            "energy is measured on the machine itself, not over ssh yet", hint="run the same command on the device"
+        )
+    meter_of(place.root)
+    return place.root
+
+
+def energies(contenders: Sequence[Contender], place: Place) -> list[Energy]:
+    """Of each contender, one after the other, alone beside the meter.
+
+    Raises Unsupported where there is no meter or it cannot resolve one of them, Failed where a runtime dies.
+    """
+    root = check_meter(place)
+    return [measure_energy(one, root=root) for one in contenders]
+
+
+def with_energy(found: Measurement, energy: Energy) -> Measurement:
+    return replace(found, energy=energy, energy_mj=energy.gross_mj)

@@ -18,12 +18,12 @@ from edgeward.optimize.run import optimize
 from edgeward.records.candidate import Report
 
 pytestmark = pytest.mark.slow
-SIZE = 40_000_000
+SIZE = 262_143_328_850
 ADVANCE = """
 import os, sys, time
 folder, size, start = sys.argv[1], int(sys.argv[2]), time.perf_counter()
 while True:
-    value = int((time.perf_counter() - start) * 12e6) % size
+    value = int(size - 20e6 + (time.perf_counter() - start) * 12e6) % size  # starts again after 1.7 s
     with open(folder + "/new", "w") as file:
         file.write(f"{value}\\n")
     os.replace(folder + "/new", folder + "/energy_uj")

@@ -18,13 +18,13 @@ import os, sys, time
 folder, watts, size = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
 start = time.perf_counter()
 while True:
-    value = int((time.perf_counter() - start) * watts * 1e6) % size
+    value = int(size - 20e6 + (time.perf_counter() - start) * watts * 1e6) % size  # starts again after 1.7 s
     with open(folder + "/new", "w") as file:
         file.write(f"{value}\\n")
     os.replace(folder + "/new", folder + "/energy_uj")
     time.sleep(0.002)
 """
-SIZE = 40_000_000
+SIZE = 262_143_328_850
 
 
 def zone(root, name="package-0", size=SIZE, place=ZONE):

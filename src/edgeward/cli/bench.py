@@ -36,9 +36,10 @@ _SCENARIOS = ("single-stream", "multi-stream", "server", "offline")
 @click.option("--key", "keys", multiple=True, type=PATH, metavar="PUB", help="Trust this public key and no other.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
-    subject: Path, compare: Path | None, fail_if: str | None, scenario: str | None, latency_bound: float, quick: bool,
-    sweep: bool, steady: bool, cap: float, energy: bool, data: Path | None, preprocess: Path | None, threads: int | None,
-    seconds: float | None, target: str, output: Path | None, overwrite: bool, keys: tuple[Path, ...], as_json: bool,
+    subject: Path, compare: Path | None, fail_if: str | None, scenario: str | None, latency_bound: float,
+    quick: bool, sweep: bool, steady: bool, cap: float, energy: bool, data: Path | None, preprocess: Path | None,
+    threads: int | None, seconds: float | None, target: str, output: Path | None, overwrite: bool,
+    keys: tuple[Path, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Latency, throughput and memory of a model file or verified bundle, one sample at a time.
 

@@ -134,7 +134,7 @@ def test_events_that_this_kernel_lacks_are_left_out_and_named(tmp_path):
     assert "tracepoint:power" not in text
     assert "memcg_reclaim" not in text
     assert "tracepoint:vmscan:mm_vmscan_direct_reclaim_begin\n/@begin" in text
-    assert "uprobe:/lib/libc.so.6:imaxabs" in text
+    assert "uprobe:/lib/libc.so.6:wctob" in text
     assert text.count("{") == text.count("}")
 
 

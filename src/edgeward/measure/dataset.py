@@ -21,6 +21,7 @@ from edgeward.measure.labels import class_names_of, labels_of_files
 from edgeward.measure.table import read_columns, read_table
 from edgeward.records.model import Dataset, SampleKind, TensorSpec
 
+_PLANES = 4
 _CACHE_BYTES = 1_000_000_000
 """Decoded samples are kept up to this much, so that the second candidate does not decode them again."""
 
@@ -153,7 +154,20 @@ def _labels_of_arrays(
         return found.labels, found.class_names, found.kind
     if labels is None and outputs:
         labels = arrays.get(outputs[0].name)
+    if labels is not None and outputs and (masks := _as_masks(labels, outputs[0])) is not None:
+        found = annotations_of_arrays(path, {"masks": masks}, count)
+        return (found.labels, found.class_names, found.kind) if found is not None else (None, (), None)
     return *_checked_labels(path, labels, count), None
+
+
+def _as_masks(labels: NDArray[Any], output: TensorSpec) -> NDArray[Any] | None:
+    """Labels of a class number for each pixel, of a model that answers with planes: they are masks by another name."""
+    if labels.dtype.kind not in "iub" or len(output.shape) != _PLANES:
+        return None
+    for axis in (1, -1):
+        if labels.ndim == _PLANES and labels.shape[axis] == 1 != output.shape[axis]:
+            labels = labels.squeeze(axis)
+    return labels if labels.ndim == _PLANES - 1 else None
 
 
 def _input_array(path: Path, arrays: dict[str, NDArray[Any]], spec: TensorSpec, *, alone: bool) -> NDArray[Any]:

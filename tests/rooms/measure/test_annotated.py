@@ -55,7 +55,7 @@ def saved(folder: Path, **arrays) -> Path:
 
 def scored(path: Path, model: Predictor, metric: str | None = None) -> tuple[str, float]:
     specs = [TensorSpec(name=s.name, dtype=s.dtype, shape=s.shape[1:]) for s in model.session.inputs]
-    found = answers(model, open_dataset(path, specs), metric=metric)
+    found = answers(model, open_dataset(path, specs, model.session.outputs), metric=metric)
     judged = chosen_metric(metric, found, str(path))
     return judged.name, judged.score(found.outputs, found.targets)
 
@@ -190,6 +190,13 @@ def test_masks_in_an_npz(tmp_path):
     assert scored(saved(tmp_path, x=images, masks=masks), segmenter(8, 8)) == ("miou", 1)
     masks[:, 0] = 1 - masks[:, 0]
     assert 0.7 < scored(saved(tmp_path, x=images, masks=masks), segmenter(8, 8))[1] < 0.85
+
+
+@pytest.mark.parametrize("shape", [(5, 8, 8), (5, 1, 8, 8), (5, 8, 8, 1)])
+def test_labels_of_a_class_for_each_pixel_are_masks(tmp_path, shape):
+    masks = GENERATOR.integers(0, 2, (5, 8, 8))
+    images = (masks * 255).astype(np.uint8)[..., None]
+    assert scored(saved(tmp_path, x=images, labels=masks.reshape(shape)), segmenter(8, 8)) == ("miou", 1)
 
 
 def test_label_bytes_are_those_of_the_masks_wherever_they_stand(tmp_path):

@@ -15,13 +15,13 @@ import msgspec
 from edgeward.cli.main import VERBS
 from edgeward.kit.errors import EdgewardError
 from edgeward.records.bundle import Manifest
-from edgeward.records.candidate import Measurement, Report
+from edgeward.records.candidate import BenchMeasurement, Report
 from edgeward.records.profile import ModelProfile
 from edgeward.records.target import Machine
 from edgeward.records.watch import Frame
 
 FOLDER = Path(__file__).resolve().parent / "reference"
-RECORDS = (Manifest, Report, Measurement, ModelProfile, Machine, Frame)
+RECORDS = (Manifest, Report, BenchMeasurement, ModelProfile, Machine, Frame)
 MADE = "<!-- Made by `make docs`; do not edit. -->\n"
 WIDTH = 96
 

@@ -19,7 +19,7 @@ from loopback_sshd import Server, needs_sshd, new_key, serving
 import edgeward.measure
 from edgeward.kit import codec
 from edgeward.measure import machine
-from edgeward.records.candidate import Measurement
+from edgeward.records.candidate import BenchMeasurement
 from edgeward.records.profile import ModelProfile
 from edgeward.records.target import Machine
 
@@ -205,7 +205,7 @@ def test_a_bench_on_a_device_is_a_measurement_of_that_device(server: Server, fol
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
-    found = codec.from_json(json.dumps(told["base"]).encode(), Measurement, "bench")
+    found = codec.from_json(json.dumps(told["base"]).encode(), BenchMeasurement, "bench")
     assert found.target == machine.target_name()
     assert found.setting.device_id == machine.hostname()
     assert found.latency.p50_ms > 0

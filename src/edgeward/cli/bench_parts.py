@@ -30,7 +30,7 @@ from edgeward.measure.scenario_run import Asked, run_scenario
 from edgeward.measure.scenarios import RULES, Name
 from edgeward.measure.steady import run_steady
 from edgeward.measure.sweep import run_sweep
-from edgeward.records.candidate import Measurement
+from edgeward.records.candidate import BenchMeasurement
 
 _GENERATIONS = 3
 _SECONDS, _COMPARED_SECONDS, _QUICK_SECONDS, _SWEEP_SECONDS, _PROFILE_SECONDS = 3.0, 1.5, 5.0, 1.0, 1.5
@@ -138,8 +138,8 @@ def _timed(
 
 
 def _more(
-    found: Measurement, contender: Contender, parts: Parts, stage: Callable[[str, float], None]
-) -> Measurement:  # fmt: skip
+    found: BenchMeasurement, contender: Contender, parts: Parts, stage: Callable[[str, float], None]
+) -> BenchMeasurement:  # fmt: skip
     """The measurement with scenario, sweep and long run, where they were asked for."""
     if parts.scenario is not None:
         name = cast(Name, parts.scenario)
@@ -192,7 +192,7 @@ def _profile(subject: Subject, where: Where, parts: Parts) -> Any:
 
 
 def document(told: Told) -> Any:
-    """What --json prints and result.json holds: the Measurement of one model, or two with their comparison."""
+    """What --json prints and result.json holds: the BenchMeasurement of one model, or two with their comparison."""
     if told.outcome is None:
         return told.found[0]
     base, other = told.found

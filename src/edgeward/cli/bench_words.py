@@ -7,7 +7,7 @@ from edgeward.kit.errors import GateMissed
 from edgeward.measure.benching import words
 from edgeward.measure.benching.page import Told
 from edgeward.measure.changes import Outcome
-from edgeward.records.candidate import Measurement
+from edgeward.records.candidate import BenchMeasurement
 
 
 def show(told: Told, output: Path | None) -> None:
@@ -32,7 +32,7 @@ def _name(path: str) -> str:
     return name if len(name) <= 28 else f"…{name[-27:]}"
 
 
-def _show_parts(found: Measurement) -> None:
+def _show_parts(found: BenchMeasurement) -> None:
     if found.scenario is not None:
         console.say()
         for line in words.of_scenario(found.scenario):

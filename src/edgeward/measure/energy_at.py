@@ -9,7 +9,7 @@ from edgeward.kit.errors import Unsupported
 from edgeward.measure.jobs import Contender
 from edgeward.measure.metering import measure_energy, meter_of
 from edgeward.measure.place import Here, Place
-from edgeward.records.candidate import Energy, Measurement
+from edgeward.records.candidate import BenchMeasurement, Energy
 
 
 def check_meter(place: Place) -> Path:
@@ -31,5 +31,5 @@ def energies(contenders: Sequence[Contender], place: Place) -> list[Energy]:
     return [measure_energy(one, root=root) for one in contenders]
 
 
-def with_energy(found: Measurement, energy: Energy) -> Measurement:
+def with_energy(found: BenchMeasurement, energy: Energy) -> BenchMeasurement:
     return replace(found, energy=energy, energy_mj=energy.gross_mj)

@@ -14,7 +14,7 @@ from edgeward.measure.generations import WARMUP_ROUNDS, Generation
 from edgeward.measure.jobs import Contender, Loaded
 from edgeward.measure.place import HERE, Place
 from edgeward.records.bench import MemorySplit
-from edgeward.records.candidate import Distribution, Measurement, Setting
+from edgeward.records.candidate import BenchMeasurement, Distribution, Setting
 
 _RUNS_OF_A_RACE = 5
 
@@ -37,7 +37,7 @@ class Effort(NamedTuple):
 class Measured(NamedTuple):
     """A record for each entry, and the generations behind them."""
 
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[BenchMeasurement, ...]
     generations: tuple[Generation, ...]
 
 
@@ -75,11 +75,11 @@ class _Part(NamedTuple):
 
 def _record(
     entry: Entry, found: Sequence[_Part], around: tuple[Conditions, Conditions], clock: Clock, place: Place
-) -> Measurement:
+) -> BenchMeasurement:
     loaded = [one.loaded for one in found]
     times = np.concatenate([one.times_ms.reshape(-1) for one in found])
     load_ms, first_ms = median(one.load_ms for one in loaded), median(one.first_ms for one in loaded)
-    return Measurement(
+    return BenchMeasurement(
         model=entry.model,
         target=place.facts.name,
         setting=setting_of(entry.contender, around[0], place, warmup_runs=WARMUP_ROUNDS * found[0].times_ms.shape[1]),

@@ -192,7 +192,7 @@ def _measurement(
         setting=replace(report.setting, thread_count=winner.contender.threads),
         taken_at=report.taken_at.replace(microsecond=0), latency=distribution_of(times),
         cold_start_ms=load_ms + first_ms, throughput_per_s=1000 / float(times.mean()),
-        peak_memory_bytes=trial.peak_memory_bytes or 0, energy=trial.energy,
+        peak_memory_bytes=trial.peak_memory_bytes or 0,
         energy_mj=trial.energy.gross_mj if trial.energy else None, quality=dict(trial.quality),
         temperature_c=around[1].temperature_c, throttled=throttled(*around), load_ms=load_ms, first_ms=first_ms,
     )  # fmt: skip

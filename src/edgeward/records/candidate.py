@@ -85,7 +85,6 @@ class Measurement(Record):
     `model` is the digest of the Model record. `peak_memory_bytes` is of the whole process.
     `energy_mj` is gross, per inference, None where it was not metered. `quality` is by metric
     name, higher is better except for errors (mse, mae, rmse). `cold_start_ms` is load plus first inference.
-    `compile_ms` is what of load is not taking the file apart: optimising the graph, choosing kernels, packing weights.
     """
 
     model: Digest
@@ -102,6 +101,14 @@ class Measurement(Record):
     throttled: bool
     load_ms: Positive | None = None
     first_ms: Positive | None = None
+
+
+class BenchMeasurement(Measurement):
+    """What `edgeward bench` tells of a model besides; a bundle's manifest has the plain Measurement, whose bytes stay.
+
+    `compile_ms` is what of load is not taking the file apart: optimising the graph, choosing kernels, packing weights.
+    """
+
     memory: MemorySplit | None = None
     compile_ms: Positive | None = None
     scenario: ScenarioResult | None = None

@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 from edgeward.cli.main import main
-from edgeward.records.candidate import Comparison, Measurement
+from edgeward.records.candidate import BenchMeasurement, Comparison
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "digits"
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -63,7 +63,7 @@ def one_sentence(done, code, *words):
 
 def test_json_is_the_measurement_record_with_its_setting(edgeward):
     done = edgeward("bench", EXAMPLE / "digits.onnx", "--seconds", 0.2, "--threads", 1, "--json")
-    found = msgspec.json.decode(done.out, type=Measurement)
+    found = msgspec.json.decode(done.out, type=BenchMeasurement)
     latency = found.latency
     assert latency.min_ms <= latency.p50_ms <= latency.p90_ms <= latency.p95_ms <= latency.p99_ms <= latency.max_ms
     assert latency.runs >= 50
@@ -98,7 +98,7 @@ def test_an_input_that_is_free_beyond_the_batch_wants_real_data(edgeward):
     one_sentence(edgeward("bench", "free.onnx"), 2, "'v' is nxlength", "--data DATA")
     np.savez("d.npz", v=np.ones((3, 7), np.float32))
     done = edgeward("bench", "free.onnx", "--data", "d.npz", "--seconds", 0.1, "--json")
-    assert msgspec.json.decode(done.out, type=Measurement).latency.runs > 0
+    assert msgspec.json.decode(done.out, type=BenchMeasurement).latency.runs > 0
 
 
 def test_a_model_that_takes_batches_of_eight_is_not_supported(edgeward):
@@ -143,7 +143,7 @@ def test_a_rule_is_refused_with_its_place_before_anything_is_measured(edgeward):
 @pytest.mark.parametrize("scenario", ["multi-stream", "offline"])
 def test_a_quick_scenario_says_what_it_is_not(edgeward, scenario):
     done = edgeward("bench", DIGITS, "--scenario", scenario, "--quick", *QUICK, "--json")
-    found = msgspec.json.decode(done.out, type=Measurement).scenario
+    found = msgspec.json.decode(done.out, type=BenchMeasurement).scenario
     assert found.name == scenario
     assert "not an MLPerf result" in found.method
     assert any("600 s" in word for word in found.unmet)
@@ -162,7 +162,7 @@ def test_a_bound_that_the_model_alone_misses_is_a_missed_gate(edgeward):
 @pytest.mark.slow
 def test_the_server_scenario_finds_a_rate_that_keeps_a_wide_bound(edgeward):
     done = edgeward("bench", DIGITS, "--scenario", "server", "--latency-bound", "2s", "--quick", *QUICK, "--json")
-    found = msgspec.json.decode(done.out, type=Measurement).scenario
+    found = msgspec.json.decode(done.out, type=BenchMeasurement).scenario
     assert done.code == 0, done.err
     assert found.rate_per_s > 1
     assert found.percentile_ms <= found.latency_bound_ms == 2000
@@ -176,8 +176,8 @@ def test_the_folder_holds_page_result_machine_layers_and_trace(edgeward):
     assert {path.name for path in Path("result").iterdir()} == {
         "report.html", "result.json", "env.json", "layers.csv", "trace.json",
     }  # fmt: skip
-    found = msgspec.json.decode(Path("result/result.json").read_bytes(), type=Measurement)
-    assert msgspec.json.decode(done.out, type=Measurement) == found
+    found = msgspec.json.decode(Path("result/result.json").read_bytes(), type=BenchMeasurement)
+    assert msgspec.json.decode(done.out, type=BenchMeasurement) == found
     assert found.sweep.fastest in found.sweep.points
     assert found.steady.windows
     page = Path("result/report.html").read_text()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from edgeward.measure.benching import words
 from edgeward.measure.changes import Outcome
 from edgeward.records.bench import ScenarioResult, Steady, Sweep
-from edgeward.records.candidate import Measurement
+from edgeward.records.candidate import BenchMeasurement
 
 _WIDE, _NARROW = 880.0, 330.0
 
@@ -18,7 +18,7 @@ class Told(NamedTuple):
     """All that a report tells: names and records of X and, compared, of the base."""
 
     names: tuple[str, ...]
-    found: tuple[Measurement, ...]
+    found: tuple[BenchMeasurement, ...]
     outcome: Outcome | None
     inputs: str
     command: str
@@ -65,7 +65,7 @@ def _verdict(told: Told) -> str:
     return f"Half of its answers take at most {ms(x.latency.p50_ms)}, 99 of 100 at most {ms(x.latency.p99_ms)}."
 
 
-def _tiles(x: Measurement) -> str:
+def _tiles(x: BenchMeasurement) -> str:
     memory = x.memory
     beside = f"model {words.size(memory.model_bytes)}, arena {words.size(memory.arena_bytes)}" if memory else ""
     tiles = (

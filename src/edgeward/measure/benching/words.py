@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from edgeward.measure.changes import Outcome
 from edgeward.records.bench import Check, ScenarioResult, Steady, Sweep, SweepPoint
-from edgeward.records.candidate import Measurement
+from edgeward.records.candidate import BenchMeasurement
 
 
 def milliseconds(value: float | None) -> str:
@@ -25,7 +25,7 @@ def size(value: float | None) -> str:
     return f"{value:.1f} TB"
 
 
-def lines(found: Sequence[Measurement]) -> dict[str, list[str]]:
+def lines(found: Sequence[BenchMeasurement]) -> dict[str, list[str]]:
     """The table of one model, or of two side by side."""
     ms, latency = milliseconds, [one.latency for one in found]
     told = {
@@ -65,7 +65,7 @@ def lines(found: Sequence[Measurement]) -> dict[str, list[str]]:
     return told
 
 
-def setting(found: Sequence[Measurement]) -> list[str]:
+def setting(found: Sequence[BenchMeasurement]) -> list[str]:
     """What the numbers hang on."""
     one = found[0].setting
     throttled = "; throttled while it was measured" if any(each.throttled for each in found) else ""

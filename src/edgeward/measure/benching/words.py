@@ -60,8 +60,6 @@ def lines(found: Sequence[BenchMeasurement]) -> dict[str, list[str]]:
             "  model": [size(one.model_bytes) for one in split],
             "  arena": [size(one.arena_bytes) for one in split],
         }
-    if any(one.energy_mj is not None for one in found):
-        told["energy"] = ["–" if one.energy_mj is None else f"{one.energy_mj:.3g} mJ" for one in found]
     return told
 
 

@@ -64,8 +64,8 @@ def recipes(arch: str, cpu_features: Collection[str], others: Collection[str] = 
     return (
         _recipe("float32", None),
         *((_float16(),) if _FLOAT16 & set(cpu_features) else ()),
-        *_in_openvino(cpu_features, reduced=reduced),
         *_in_litert(cpu_features),
+        *_in_openvino(cpu_features, reduced=reduced),
         *_in_onnxruntime(arch, reduced=reduced),
         *(recipe for runtime in others for recipe in _in_another(runtime, arch)),
     )

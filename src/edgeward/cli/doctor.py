@@ -159,6 +159,7 @@ def _agreed(one: "Fix") -> bool:
 
     if not sys.stdin.isatty():
         raise WrongInput("there is no terminal to ask on", hint="edgeward doctor --fix --yes")
+    sys.stdout.flush()  # what was done stands before the next question, also where it goes into a pipe
     return click.confirm(f"{one.check}: {one.does}?", err=True)
 
 

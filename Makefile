@@ -14,7 +14,7 @@ $(VENV)/.ready: pyproject.toml
 check: setup  ## format, lint, types, import contracts, stale docs
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python docs/reference.py --check
 
-test: setup  ## the tests that need no network and take about a minute
+test: setup  ## the tests that need no network, each in seconds
 	$(BIN)/python -m pytest -m "not slow"
 
 system: setup  ## the slow tests: the whole line, faults, silence

@@ -20,7 +20,7 @@ from edgeward.measure.jobs import Contender
 from edgeward.measure.statistics import median_ratio_interval
 
 CASE, TRAIN = Path(os.environ.get("EDGEWARD_BENCH_CASE", "case")), Path(os.environ.get("EDGEWARD_BENCH_TRAIN", "train"))
-KEEP, EPOCHS = "0.35", "3"
+KEEP, EPOCHS = "0.5", "6"
 
 pytest.importorskip("torch")
 

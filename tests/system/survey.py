@@ -3,6 +3,7 @@
 A program of its own, so that a crash of a native library ends one line and not the test run.
 """
 
+import math
 import sys
 import tempfile
 import time
@@ -13,7 +14,7 @@ import numpy as np
 import onnx
 
 from edgeward.infer.predictor import Predictor
-from edgeward.kit.errors import EdgewardError
+from edgeward.kit.errors import EdgewardError, Unsupported
 from edgeward.measure.isolated import IsolatedSession
 from edgeward.optimize import exporters, passes, readers
 from edgeward.optimize.inspect import describe
@@ -46,7 +47,10 @@ def _opened(model: onnx.ModelProto, file: Path) -> IsolatedSession:
 
 
 def _drawn(spec: TensorSpec, generator: np.random.Generator) -> np.ndarray:
-    values = generator.random([dim if isinstance(dim, int) else 2 for dim in spec.shape[1:]]) * 4
+    shape = [dim if isinstance(dim, int) else 2 for dim in spec.shape[1:]]
+    if math.prod(shape) > 10_000_000:
+        raise Unsupported(f"{spec.name!r} is larger than anybody's sample: {shape}")
+    values = generator.random(shape) * 4
     return np.asarray(values).astype("U4" if spec.dtype == "string" else spec.dtype)
 
 

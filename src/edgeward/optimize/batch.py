@@ -1,5 +1,7 @@
 """Models that were exported for batches of several samples, for one at a time."""
 
+import math
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -9,6 +11,9 @@ from edgeward.infer import runtimes
 from edgeward.kit.errors import EdgewardError, Unsupported
 
 _TOLERANCE = 1e-3
+_MOST_SAMPLES = 4096
+_MOST_BYTES = 1_000_000_000
+"""Beyond either the proof would take longer than anybody waits, or more memory than there is."""
 
 
 def with_free_batch(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str, ...]]:
@@ -17,6 +22,7 @@ def with_free_batch(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str,
     size = _fixed_batch(model)
     if size is None:
         return model, ()
+    _check_size(model, size)
     free = _freed(model, size)
     if not _answer_alike(model, free, size):
         raise Unsupported(
@@ -24,6 +30,16 @@ def with_free_batch(model: onnx.ModelProto) -> tuple[onnx.ModelProto, tuple[str,
             hint="export it for a batch of 1, or with a free batch dimension",
         )
     return free, (f"exported for batches of {size}: here it takes one sample at a time, with the same answers",)
+
+
+def _check_size(model: onnx.ModelProto, size: int) -> None:
+    elements = sum(math.prod(_lengths(entry)) for entry in _inputs(model))
+    if size > _MOST_SAMPLES or elements * 8 > _MOST_BYTES:
+        raise Unsupported(
+            f"the model takes batches of {size} samples alone, {elements} numbers at once: too many to prove that it "
+            "could take one",
+            hint="export it for a batch of 1, or with a free batch dimension",
+        )
 
 
 def _fixed_batch(model: onnx.ModelProto) -> int | None:
@@ -84,10 +100,14 @@ def _inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     return [entry for entry in model.graph.input if entry.name not in constants]
 
 
+def _lengths(entry: onnx.ValueInfoProto) -> list[int]:
+    return [dim.dim_value or 2 for dim in entry.type.tensor_type.shape.dim]
+
+
 def _drawn(entry: onnx.ValueInfoProto, generator: np.random.Generator) -> NDArray[np.generic]:
     """Numbers by chance; a dimension that is free has a length of 2."""
     kind = np.dtype(helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
-    shape = [dim.dim_value or 2 for dim in entry.type.tensor_type.shape.dim]
+    shape = _lengths(entry)
     return np.asarray(generator.normal(size=shape) if kind.kind == "f" else generator.integers(0, 2, shape)).astype(
         kind
     )

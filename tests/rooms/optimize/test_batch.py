@@ -40,3 +40,10 @@ def test_a_model_that_mixes_the_samples_of_its_batch_is_refused_in_a_sentence():
 def test_a_model_for_one_sample_or_any_number_stays_as_it_is(batch):
     model = model_of("f = Flatten(x) y = MatMul(f, w)", batch)
     assert with_free_batch(model) == (model, ())
+
+
+@pytest.mark.parametrize("batch", ["5000", "1099511627776"])
+def test_a_batch_that_is_too_large_to_be_tried_is_told(batch):
+    model = model_of("f = Flatten(x) y = MatMul(f, w)", batch)
+    with pytest.raises(Unsupported, match=f"batches of {batch} samples alone"):
+        with_free_batch(model)

@@ -113,12 +113,12 @@ def test_a_service_is_seen_to_stop_to_come_back_and_to_die(tmp_path: Path, servi
     terminal = Terminal(tmp_path / "edgeward", TERM=term, NO_COLOR="1")
     again = None
     try:
-        at = terminal.sees("echo 1")
+        at = terminal.sees(f"{url}  ready")  # there may be services of others
         terminal.sees("q quit")
         service.end()
-        at = terminal.sees("stopped, seen", after=at)
+        at = terminal.sees(f"{url}  stopped, seen", after=at)
         again = Service(tmp_path / "edgeward", service.port)
-        at = terminal.sees("echo 1", after=at)
+        at = terminal.sees(f"{url}  ready", after=at)
         again.end(signal.SIGKILL)
         terminal.sees("died: it was killed", after=at)
         terminal.press(b"q")

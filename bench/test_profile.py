@@ -23,6 +23,7 @@ import pytest
 from edgeward.infer import runtimes
 from edgeward.infer.node_times import undisturbed
 from edgeward.kit.clock import SystemClock
+from edgeward.measure.place import HERE
 from edgeward.measure.profiling.accounts import Told, told_of
 from edgeward.measure.profiling.onnx_graph import with_numbers
 from edgeward.measure.profiling.profile import Given, profile
@@ -74,7 +75,7 @@ def plainly(case: Case) -> Told:
     """A model in turn as it is and under its runtime's profiler, its operators called after their places."""
     is_onnx = case.runtime != "litert"
     numbered = with_numbers(onnx.load_model_from_string(case.data)) if is_onnx else case.data
-    return told_of(case.runtime, case.data, numbered, [feeds(case)], threads=1, seconds=SECONDS)
+    return told_of(case.runtime, case.data, numbered, [feeds(case)], threads=1, seconds=SECONDS, place=HERE)
 
 
 def ratios(these: list[float], those: list[float]) -> str:

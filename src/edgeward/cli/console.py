@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 from edgeward.kit import codec
+from edgeward.kit.figures import milliseconds as milliseconds
+from edgeward.kit.figures import size as size
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -172,21 +174,3 @@ def bar(*, quiet: bool = False) -> Iterator[Progress]:
         return
     with progress() as shown, stoppable(shown) as stopping:
         yield stopping
-
-
-def milliseconds(value: float | None) -> str:
-    """ "0.23 ms", or microseconds below a tenth of one."""
-    if value is None:
-        return "–"
-    return f"{value * 1000:.0f} µs" if value < 0.1 else f"{value:.3g} ms"
-
-
-def size(value: float | None) -> str:
-    """ "124 kB" """
-    if value is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

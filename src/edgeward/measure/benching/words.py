@@ -2,27 +2,11 @@
 
 from collections.abc import Sequence
 
+from edgeward.kit.figures import milliseconds as milliseconds
+from edgeward.kit.figures import size as size
 from edgeward.measure.changes import Outcome
 from edgeward.records.bench import Check, ScenarioResult, Steady, Sweep, SweepPoint
 from edgeward.records.candidate import BenchMeasurement
-
-
-def milliseconds(value: float | None) -> str:
-    """ "0.23 ms", or microseconds below a tenth of one."""
-    if value is None:
-        return "–"
-    return f"{value * 1000:.0f} µs" if value < 0.1 else f"{value:.3g} ms"
-
-
-def size(value: float | None) -> str:
-    """ "124 kB" """
-    if value is None:
-        return "–"
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def lines(found: Sequence[BenchMeasurement]) -> dict[str, list[str]]:

@@ -1,7 +1,6 @@
 """OpenVINO's own account of where the time went, node by node (PERF_COUNT)."""
 
 import io
-from functools import cache
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from openvino.properties import hint
 
 from edgeward.infer.account import Account, Kernel
 from edgeward.infer.node_times import NodeTime
-from edgeward.infer.openvino_session import specs_of
+from edgeward.infer.openvino_session import core, specs_of
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Unsupported, WrongInput
 
@@ -75,7 +74,7 @@ class OpenVinoProfile:
         """For the shapes of these; runs up to the first mark."""
         self._model.reshape({index: feeds[spec.name].shape for index, spec in enumerate(self.inputs)})
         try:
-            self._compiled = _core().compile_model(self._model, "CPU", self._settings)
+            self._compiled = core().compile_model(self._model, "CPU", self._settings)
         except RuntimeError as error:
             raise Unsupported(f"OpenVINO cannot run this model: {str(error)[:200]}") from error
         self._request = self._compiled.create_infer_request()
@@ -135,12 +134,6 @@ def _as_kernel(time: NodeTime, joined: str) -> Kernel:
     return Kernel(time, "CPU", precision, kernel, sources)
 
 
-@cache
-def _core() -> Any:
-    """One for the process: each loads OpenVINO's plug-ins anew."""
-    return ov.Core()
-
-
 def _kernel(exec_type: str) -> str:
     """ "jit_avx512_I8" → "int8, jit_avx512": the precision in our words, then the kernel's own name."""
     kernel, _, kind = exec_type.rpartition("_")
@@ -151,7 +144,7 @@ def _kernel(exec_type: str) -> str:
 def profile(model: bytes, *, threads: int, precision: str) -> OpenVinoProfile:
     """A profile in the float precision "f32" or "bf16". Raises WrongInput for bytes that are no ONNX model."""
     try:
-        read = _core().read_model(io.BytesIO(model))
+        read = core().read_model(io.BytesIO(model))
     except RuntimeError as error:
         raise WrongInput(f"this is no valid ONNX model: {str(error)[:200]}") from error
     return OpenVinoProfile(read, threads, precision)

@@ -7,7 +7,7 @@ import base64
 import io
 import threading
 from collections import Counter
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +30,16 @@ _HEAVY = ("Convolution", "Deconvolution", "FullyConnected", "MatMul", "RNNSeq", 
 
 # One Add node, y = x + x, float32, one free dimension, as ONNX.
 _SMOKE = "CAg6OQoQCgF4CgF4EgF5IgNBZGQ6ABIBZ1oQCgF4EgsKCQgBEgUKAxIBbmIQCgF5EgsKCQgBEgUKAxIBbkIECgAQDQ=="
+
+
+@cache
+def core() -> Any:
+    """The one of this process, kept to its end.
+
+    OpenVINO's CPU plug-in gives the thread that loads it an alternate signal stack. When the last model goes in another
+    thread, that stack's memory goes with the plug-in, and the next signal to the first thread would be its end.
+    """
+    return ov.Core()
 
 
 class _Place(NamedTuple):
@@ -155,7 +165,7 @@ class OpenVinoSession:
             }
             try:
                 model.reshape(dict(enumerate(shapes)))
-                compiled = ov.Core().compile_model(model, "CPU", settings)
+                compiled = core().compile_model(model, "CPU", settings)
             except RuntimeError as error:
                 raise Unsupported(f"OpenVINO cannot run this model: {_sentence(error)}") from error
             request = compiled.create_infer_request()
@@ -201,7 +211,7 @@ def load(model: bytes, *, threads: int, precision: str) -> OpenVinoSession:
     Raises WrongInput for bytes that are no ONNX model, Unsupported for what OpenVINO cannot run.
     """
     try:
-        read = ov.Core().read_model(io.BytesIO(model))
+        read = core().read_model(io.BytesIO(model))
     except RuntimeError as error:
         sentence = _sentence(error)
         if "not supported" in sentence or "No conversion rule" in sentence:
@@ -212,7 +222,7 @@ def load(model: bytes, *, threads: int, precision: str) -> OpenVinoSession:
 
 def read(model: bytes) -> object:
     """OpenVINO's graph, not yet compiled."""
-    return ov.Core().read_model(io.BytesIO(model))
+    return core().read_model(io.BytesIO(model))
 
 
 def version() -> str:
@@ -221,7 +231,7 @@ def version() -> str:
 
 def devices() -> tuple[str, ...]:
     """What OpenVINO could run on here, such as ("CPU", "GPU")."""
-    return tuple(ov.Core().available_devices)
+    return tuple(core().available_devices)
 
 
 def smoke_model() -> bytes:

@@ -10,6 +10,7 @@ import click
 from edgeward.kit.errors import WrongInput
 
 NAME = "edgeward.toml"
+PIPELINES = "pipeline"
 
 
 def defaults(path: Path, verb: str, command: click.Command, verbs: Mapping[str, str]) -> dict[str, Any]:
@@ -22,6 +23,8 @@ def defaults(path: Path, verb: str, command: click.Command, verbs: Mapping[str, 
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongInput(f"{path}: {error}") from None
     for name, section in sections.items():
+        if name == PIPELINES:
+            continue  # whoever runs one reads them
         if name not in verbs or not isinstance(section, dict):
             at = _line(text, name)
             raise WrongInput(f"{path}:{at}: there is no verb {name!r}; sections are verbs: {', '.join(verbs)}")

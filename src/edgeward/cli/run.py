@@ -1,9 +1,11 @@
-"""edgeward run: answers files with a verified bundle."""
+"""edgeward run: answers what a source gives with a verified bundle, and hands the answers to sinks."""
 
 import gc
-import sys
-from collections.abc import Callable, Iterator
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -13,25 +15,48 @@ from edgeward.cli.paths import PATH
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
-    from edgeward.infer import Answer, Predictor, Sample
-    from edgeward.infer.postprocess import Box, Class
+    from edgeward.cli.run_text import Row
+    from edgeward.infer import Predictor
     from edgeward.records.bundle import Manifest
-    from edgeward.records.model import TensorSpec
+    from edgeward.records.pipeline import Pipeline
+    from edgeward.serve import Flow, Running
+    from edgeward.serve.parts import Part
+    from edgeward.serve.results import Result
+    from edgeward.serve.sinks import Sink
+    from edgeward.serve.sources import Source
 
 
-_BOXES_SHOWN = 3
-
-
-class Item(NamedTuple):
-    """One sample to come: what it is called and how it is read."""
+class Job(NamedTuple):
+    """What is to be run, whether it was said on the command line or in edgeward.toml. `said` is the source's name
+    for people; one that is `declared` waits for its source, as a device does that has just started."""
 
     name: str
-    read: "Callable[[], Sample]"
+    bundle: Path
+    said: str
+    source: "Part[Source]"
+    sinks: "tuple[Part[Sink], ...]"
+    pipeline: "Pipeline | None"
+
+    @property
+    def declared(self) -> bool:
+        return self.pipeline is not None
+
+
+class Source_(click.ParamType):  # type: ignore[type-arg]  # noqa: N801 - click 8.1 has no such argument
+    """A path or an address."""
+
+    name = "SOURCE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "":
+            self.fail("the path is empty", param, ctx)
+        return str(value)
 
 
 @click.command()
-@click.argument("bundle", metavar="BUNDLE", type=PATH)
-@click.option("-i", "--input", "source", required=True, type=PATH, help="An image, .wav, .npz, or a folder of them.")
+@click.argument("bundle", metavar="BUNDLE", type=PATH, required=False)
+@click.option("-i", "--input", "source", type=Source_(), metavar="SOURCE", help="A file, folder, device or address.")
+@click.option("--sink", "sinks", multiple=True, metavar="SINK", help="Where answers go too; may be repeated.")
 @click.option(
     "--key",
     "keys",
@@ -44,42 +69,89 @@ class Item(NamedTuple):
 @click.option("--top", type=click.IntRange(1), metavar="K", help="Name the K best classes.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Stop after N samples.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document per line and sample.")
+@click.pass_context
 def command(
-    bundle: Path,
-    source: Path,
+    context: click.Context,
+    bundle: Path | None,
+    source: str | None,
+    sinks: tuple[str, ...],
     keys: tuple[Path, ...],
     threads: int | None,
     top: int | None,
     limit: int | None,
     as_json: bool,
 ) -> None:
-    """Answer files with a verified bundle: with classes, or with boxes in pixels of each image, best first.
+    """Answer files or a live source with a verified bundle: with classes, or with boxes in pixels of each image.
 
     A folder is read with its subfolders, sorted by name. An .npz holds one array per input, samples on the first
     axis. A sample that cannot be read or does not fit is told on standard error; the others are answered, and the
-    exit code is then 2.
+    exit code is then 2. A live source runs until Ctrl-C or SIGTERM. Without -i, BUNDLE is the name of a pipeline in
+    edgeward.toml. docs/pipelines.md lists sources and sinks.
 
     \b
     edgeward run out/bundle -i photo.jpg
     edgeward run out/bundle -i evaluation.npz --json
+    edgeward run out/bundle -i rtsp://camera/stream --sink results.jsonl
+    edgeward run door
     """
     gc.disable()  # a short command that imports much: collecting garbage meanwhile costs a tenth of its start
-    from edgeward.bundle import find_bundle, open_predictor, trusted_keys, verify
-
-    verified = verify(find_bundle(bundle), trusted_keys(keys))
+    job = _job(context, bundle, source, sinks)
+    verified = _verified(job.bundle, keys, job.pipeline)
     if top is not None and not _names_classes(verified.manifest):
-        raise click.UsageError(f"--top: {bundle} names no classes")
-    items = _items(source, verified.manifest)
-    line = _json_line if as_json else None
-    predictor = open_predictor(verified, threads=threads)
-    gc.enable()
-    rows, bad = _answer_all(items, predictor, verified, top, limit, line)
-    if not as_json and rows:
-        _show(verified.manifest, source, rows)
-    if bad:
-        from edgeward.kit.errors import WrongInput
+        raise click.UsageError(f"--top: {job.bundle} names no classes")
+    rows: list[Row] = []
+    with _running(job, verified, threads, top, limit, keys, as_json, rows) as running:
+        counts = running.run(patient=job.declared)
+    if rows:
+        from edgeward.cli import run_text
 
-        raise WrongInput(f"{source}: {bad} of {bad + len(rows)} samples could not be answered; they are named above")
+        run_text.show(verified.manifest, job.said, rows)
+    if running.pace != "on demand":
+        from edgeward.cli import run_text
+
+        console.note(f"edgeward: {run_text.sum_of(counts)}")
+        return
+    _judge(job, running)
+
+
+def _job(context: click.Context, bundle: Path | None, source: str | None, sinks: Sequence[str]) -> Job:
+    """Raises UsageError where neither a source nor a pipeline is named."""
+    from edgeward.serve import parts
+
+    more = tuple(parts.sink_of(one) for one in sinks)
+    if source is None or _names_a_pipeline(context, bundle):
+        from edgeward.cli import configuration
+
+        file = Path(configuration.NAME)
+        if not file.is_file():
+            raise click.UsageError(f"-i is missing, and there is no {configuration.NAME} here that declares a pipeline")
+        from edgeward.serve import declared
+
+        found = declared.read(file, None if bundle is None else str(bundle))
+        one = found.pipeline
+        return Job(one.name, Path(one.bundle), one.name, found.source, (*found.sinks, *more), one)
+    if bundle is None:
+        raise click.UsageError("BUNDLE is missing: which bundle answers?")
+    return Job("", bundle, source, parts.source_of(source), more, None)
+
+
+def _names_a_pipeline(context: click.Context, bundle: Path | None) -> bool:
+    """Where -i comes from a file or the environment, and the argument is the name of a pipeline."""
+    from click.core import ParameterSource
+
+    if bundle is None or context.get_parameter_source("source") is ParameterSource.COMMANDLINE:
+        return False
+    from edgeward.cli import configuration
+    from edgeward.serve import declared
+
+    return str(bundle) in declared.names(Path(configuration.NAME))
+
+
+def _verified(path: Path, keys: Sequence[Path], pipeline: "Pipeline | None") -> "VerifiedBundle":
+    from edgeward.bundle import find_bundle, trusted_keys, verify
+
+    trusted = tuple(keys) or tuple(Path(key) for key in (pipeline.keys if pipeline else ()))
+    return verify(find_bundle(path), trusted_keys(trusted))
 
 
 def _names_classes(manifest: "Manifest") -> bool:
@@ -88,278 +160,144 @@ def _names_classes(manifest: "Manifest") -> bool:
     return any(isinstance(step, Classify) for step in manifest.postprocess)
 
 
-class Row(NamedTuple):
-    """What a person sees of one answer: source, answer, score, and its times."""
+@contextmanager
+def _running(
+    job: Job, verified: "VerifiedBundle", threads: int | None, top: int | None, limit: int | None,
+    keys: Sequence[Path], as_json: bool, rows: "list[Row]",
+) -> "Iterator[Running]":  # fmt: skip
+    """The pipeline, ready to run; Ctrl-C and SIGTERM end it after the sample under way."""
+    from edgeward.serve.pipeline import Running
+    from edgeward.serve.sources.base import Wanted
 
-    source: str
-    told: str
-    score: str
-    pre_ms: float
-    infer_ms: float
-    post_ms: float
+    live = job.source.member.pace(job.source.options) != "on demand"
+    tell = _teller(live)
+    outlets = [(part.name, part.member.open(part.options, job.name or verified.manifest.name)) for part in job.sinks]
+    if as_json:
+        from edgeward.serve.sinks import jsonl
 
-    @property
-    def total_ms(self) -> float:
-        return self.pre_ms + self.infer_ms + self.post_ms
+        outlets.insert(0, ("json", jsonl.Printed()))
 
+    def load() -> "Predictor":
+        from edgeward.bundle import open_predictor
 
-def _answer_all(
-    items: Iterator[Item],
-    predictor: "Predictor",
-    verified: "VerifiedBundle",
-    top: int | None,
-    limit: int | None,
-    write: "Callable[[str, Answer, tuple[Class, ...]], None] | None",
-) -> tuple[list[Row], int]:
-    """A row per sample that was answered, and how many were not."""
-    from itertools import islice
+        wanted = threads or (job.pipeline.threads if job.pipeline else None)
+        predictor = open_predictor(verified, threads=wanted)
+        gc.enable()
+        return predictor if top is None else _naming(predictor, verified.manifest, top)
 
-    from edgeward.kit.errors import WrongInput, from_os_error
-
-    rows: list[Row] = []
-    bad = 0
-    for item in islice(items, limit):
-        try:
-            answer = _answer(item, predictor)
-        except (WrongInput, OSError) as error:
-            known = from_os_error(error) if isinstance(error, OSError) else error
-            console.note(f"edgeward: {known.message}")
-            bad += 1
-            continue
-        classes = answer.classes if top is None else _best(verified.manifest, predictor, answer, top)
-        _note_if_not_finite(item.name, answer)
-        if write is not None:
-            write(item.name, answer, classes)
-        rows.append(_row(item.name, answer, classes))
-    return rows, bad
+    running = Running(
+        load,
+        job.source,
+        Wanted.of(verified.manifest),
+        outlets,
+        flow=_flow(job, verified, limit, keys),
+        tell=tell,
+        seen=_seer(tell, rows, live=live, shows=not as_json and not (live and job.sinks)),
+    )
+    with _stopped_by_signals(running, live):
+        yield running
 
 
-def _answer(item: Item, predictor: "Predictor") -> "Answer":
-    from edgeward.infer.markers import Frame
-    from edgeward.kit.errors import WrongInput
+def _flow(job: Job, verified: "VerifiedBundle", limit: int | None, keys: Sequence[Path]) -> "Flow":
+    from edgeward.serve.pipeline import Flow
 
-    with Frame():
-        sample = item.read()
-        try:
-            return predictor.answer(sample)
-        except WrongInput as error:
-            raise WrongInput(f"{item.name}: {error.message}", hint=error.hint) from error
+    said = job.pipeline
+    if said is None:
+        return Flow(limit=limit)
+    skips = second = None
+    if said.skip_unchanged is not None:
+        from edgeward.serve.unchanged import Unchanged
+
+        skips = Unchanged(said.skip_unchanged)
+    if said.cascade is not None:
+        from edgeward.bundle import open_predictor
+        from edgeward.kit.errors import WrongInput
+        from edgeward.records.model import Detect
+        from edgeward.serve.cascade import Second
+
+        if not any(isinstance(step, Detect) for step in verified.manifest.postprocess):
+            raise WrongInput(f"pipeline {said.name!r}: {job.bundle} finds no boxes that a cascade could look at")
+        other = _verified(Path(said.cascade.bundle), keys, said)
+        second = Second(open_predictor(other, threads=said.threads), said.cascade)
+    return Flow(queue=said.queue, batch=said.batch, skips=skips, second=second, limit=limit)
 
 
-def _best(manifest: "Manifest", predictor: "Predictor", answer: "Answer", top: int) -> "tuple[Class, ...]":
+def _naming(predictor: "Predictor", manifest: "Manifest", top: int) -> "Predictor":
+    """The same model, naming its `top` best classes."""
     from msgspec.structs import replace
 
-    from edgeward.infer import classes_of
+    from edgeward.infer import Predictor
     from edgeward.records.model import Classify
 
     steps = tuple(replace(step, top=top) if isinstance(step, Classify) else step for step in manifest.postprocess)
-    return classes_of(steps, answer.outputs[predictor.session.outputs[0].name], manifest.labels)
+    return Predictor(predictor.session, preprocess=manifest.preprocess, postprocess=steps, labels=manifest.labels)
 
 
-def _items(source: Path, manifest: "Manifest") -> Iterator[Item]:
-    """Everything in `source`. Raises WrongInput at once where nothing of it can be answered."""
-    from edgeward.kit.errors import WrongInput
+def _teller(live: bool) -> Callable[[str], None]:
+    def tell(sentence: str) -> None:
+        console.note(f"edgeward: {sentence}")
 
-    if not source.exists():
-        raise WrongInput(f"{source}: no such file or folder")
-    if not source.is_dir():
-        return _items_of_file(source, manifest)
-    suffixes = _suffixes(manifest)
-    files = sorted(
-        file
-        for file in source.rglob("*")
-        if file.suffix.lower() in suffixes and not file.name.startswith(".") and file.is_file()
-    )
-    if not files:
-        raise WrongInput(f"{source}: there is no {manifest.kind} in this folder; wanted {', '.join(sorted(suffixes))}")
-    return (item for file in files for item in _items_or_fault(file, manifest))
-
-
-def _items_or_fault(file: Path, manifest: "Manifest") -> Iterator[Item]:
-    """The samples of a file among others; one that fails when it is read, where the file cannot be opened."""
-    from edgeward.kit.errors import WrongInput
-
-    try:
-        yield from _items_of_file(file, manifest)
-    except (WrongInput, OSError) as error:
-        yield Item(str(file), _raises(error))
-
-
-def _raises(error: Exception) -> "Callable[[], Sample]":
-    def read() -> "Sample":
-        raise error
-
-    return read
-
-
-def _items_of_file(file: Path, manifest: "Manifest") -> Iterator[Item]:
-    from edgeward.kit.errors import WrongInput
-
-    suffix = file.suffix.lower()
-    if suffix == ".npz":
-        return _items_of_arrays(file, manifest)
-    if suffix not in _suffixes(manifest):
-        wanted = ", ".join(sorted({*_suffixes(manifest), ".npz"}))
-        raise WrongInput(f"{file}: {manifest.name} takes {_words(manifest)}; wanted {wanted}")
-    name = manifest.inputs[0].name
-    read = _read_image if manifest.kind == "image" else _read_wav
-    return iter([Item(str(file), lambda: {name: read(file, manifest)})])
-
-
-def _suffixes(manifest: "Manifest") -> frozenset[str]:
-    from edgeward.infer.samples import IMAGE_SUFFIXES
-
-    return {"image": IMAGE_SUFFIXES, "audio": frozenset({".wav"}), "tensor": frozenset({".npz"})}[manifest.kind]
-
-
-def _words(manifest: "Manifest") -> str:
-    return {"image": "images", "audio": "recordings", "tensor": "arrays"}[manifest.kind]
-
-
-def _read_image(file: Path, manifest: "Manifest") -> Any:
-    from edgeward.infer import read_image
-
-    channels = manifest.inputs[0].shape[-1]
-    return read_image(file, channels=channels if isinstance(channels, int) else 3)
-
-
-def _read_wav(file: Path, manifest: "Manifest") -> Any:
-    from edgeward.infer import read_wav
-    from edgeward.kit.errors import WrongInput
-
-    wave, rate_hz = read_wav(file)
-    wanted_hz = manifest.sample_rate_hz
-    if wanted_hz not in (None, rate_hz):
-        raise WrongInput(
-            f"{file}: sampled at {rate_hz} Hz, {manifest.name} takes {wanted_hz} Hz",
-            hint=f"sox {file} -r {wanted_hz} OUT.wav",
-        )
-    return wave
-
-
-def _items_of_arrays(file: Path, manifest: "Manifest") -> Iterator[Item]:
-    from edgeward.infer import read_npz
-    from edgeward.kit.errors import WrongInput
-
-    arrays = read_npz(file)
-    columns = {spec.name: _column(file, arrays, spec, alone=len(manifest.inputs) == 1) for spec in manifest.inputs}
-    counts = {len(column) for column in columns.values()}
-    if len(counts) > 1:
-        told = ", ".join(f"{name!r} {len(column)}" for name, column in columns.items())
-        raise WrongInput(f"{file}: its arrays have different numbers of samples: {told}")
-    if counts == {0}:
-        raise WrongInput(f"{file}: there are no samples in it")
-    return (
-        Item(f"{file}[{index}]", lambda index=index: _finite(file, index, columns))  # type: ignore[misc]
-        for index in range(counts.pop())
-    )
-
-
-def _column(file: Path, arrays: dict[str, Any], spec: "TensorSpec", *, alone: bool) -> Any:
-    from edgeward.kit.errors import WrongInput
-
-    array = arrays.get(spec.name, arrays.get("x") if alone else None)
-    if array is None:
-        raise WrongInput(f"{file}: wanted an array {spec.name!r}; it has {', '.join(arrays) or 'none'}")
-    fits = array.ndim == len(spec.shape) + 1 and all(
-        isinstance(want, str) or have == want for have, want in zip(array.shape[1:], spec.shape, strict=True)
-    )
-    if not fits:
-        wanted, got = ("x".join(map(str, shape)) for shape in (("N", *spec.shape), array.shape))
-        raise WrongInput(f"{file}: {spec.name!r} is {got or 'one number'}; wanted {wanted}, samples on the first axis")
-    kinds = "US" if spec.dtype == "string" else "fiub"
-    if array.dtype.kind not in kinds or (array.dtype.kind == "f" and not spec.dtype.startswith("float")):
-        raise WrongInput(f"{file}: {spec.name!r} is {array.dtype}; wanted {spec.dtype}")
-    return array
-
-
-def _finite(file: Path, index: int, columns: dict[str, Any]) -> "Sample":
-    import numpy as np
-
-    from edgeward.kit.errors import WrongInput
-
-    sample = {name: column[index] for name, column in columns.items()}
-    for name, array in sample.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise WrongInput(f"{file}[{index}]: {name!r} holds a value that is not finite (NaN or infinity)")
-    return sample
-
-
-def _note_if_not_finite(name: str, answer: "Answer") -> None:
-    import numpy as np
-
-    for output, value in answer.outputs.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            console.note(f"edgeward: {name}: the answer {output!r} is not finite (NaN or infinity), null in JSON")
-
-
-def _json_line(name: str, answer: "Answer", classes: "tuple[Class, ...]") -> None:
-    """One line, written at once. JSON has no NaN; the codec makes it null."""
-    from edgeward.kit import codec
+    if not live:
+        return tell
     from edgeward.kit.clock import SystemClock
+    from edgeward.serve.telling import Sparing
 
-    times = {"pre": answer.pre_ms, "infer": answer.infer_ms, "post": answer.post_ms}
-    line: dict[str, Any] = {
-        "source": name,
-        "at": SystemClock().now(),
-        "outputs": {output: value.tolist() for output, value in answer.outputs.items()},
-        "latency_ms": {stage: round(value, 4) for stage, value in {**times, "total": sum(times.values())}.items()},
-    }
-    if classes:
-        line["classes"] = classes
-    if answer.boxes is not None:
-        line["boxes"] = answer.boxes
-    sys.stdout.buffer.write(codec.to_json(line) + b"\n")
-    sys.stdout.buffer.flush()
+    return Sparing(tell, SystemClock())
 
 
-def _row(name: str, answer: "Answer", classes: "tuple[Class, ...]") -> Row:
-    if answer.boxes is not None:
-        told, score = _brief_boxes(answer.boxes)
-    else:
-        told = ", ".join(one.label for one in classes) or _brief(answer)
-        score = ", ".join(f"{one.score:.3f}" for one in classes)
-    return Row(name, told, score, answer.pre_ms, answer.infer_ms, answer.post_ms)
-
-
-def _brief_boxes(boxes: "tuple[Box, ...]") -> tuple[str, str]:
-    """The first few with their corners in pixels, and their scores."""
-    shown = boxes[:_BOXES_SHOWN]
-    told = [f"{box.label} {box.x1:.0f},{box.y1:.0f}–{box.x2:.0f},{box.y2:.0f}" for box in shown]
-    if more := len(boxes) - len(shown):
-        told.append(f"{more} more")
-    return ", ".join(told) or "nothing found", ", ".join(f"{box.score:.3f}" for box in shown)
-
-
-def _brief(answer: "Answer") -> str:
-    """The outputs, the first few numbers of each."""
-    return "  ".join(f"{name} {_numbers(value.reshape(-1))}" for name, value in answer.outputs.items())
-
-
-def _numbers(flat: Any) -> str:
-    head = ", ".join(f"{one:.4g}" if isinstance(one, float) else str(one) for one in flat[:4].tolist())
-    return f"[{head}, … {flat.size}]" if flat.size > 4 else f"[{head}]"
-
-
-def _short(name: str, source: Path) -> str:
-    """The name inside `source`; the end of it where it is long, so that the numbers keep their place."""
-    inside = name.removeprefix(f"{source}/" if source.is_dir() else f"{source.parent}/")
-    return inside if len(inside) <= 32 else f"…{inside[-31:]}"
-
-
-def _show(manifest: "Manifest", source: Path, rows: list[Row]) -> None:
+def _seer(tell: Callable[[str], None], rows: "list[Row]", *, live: bool, shows: bool) -> "Callable[[Result], None]":
+    """Keeps a row of each answer to a file for the table, and shows one of a live source at once."""
     import numpy as np
 
-    shown = [
-        (
-            _short(row.source, source),
-            row.told,
-            row.score,
-            *(f"{ms:.3f}" for ms in (row.pre_ms, row.infer_ms, row.post_ms)),
-        )
-        for row in rows
-    ]
-    columns = ("source", "answer", "score", "pre ms", "infer ms", "post ms")
-    console.table(f"{manifest.name} {manifest.version}", columns, shown, right=(2, 3, 4, 5))
-    p50, p95 = np.quantile([row.total_ms for row in rows], (0.5, 0.95))
-    console.say(f"n {len(rows)}, total p50 {console.milliseconds(p50)}, p95 {console.milliseconds(p95)}")
+    def see(result: "Result") -> None:
+        for output, value in result.answer.outputs.items():
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                tell(f"{result.source}: the answer {output!r} is not finite (NaN or infinity), null in JSON")
+        if not shows:
+            return
+        from edgeward.cli import run_text
+
+        row = run_text.row_of(result.source, result.answer)
+        if live:
+            console.say(run_text.line_of(row, result.age_ms))
+        else:
+            rows.append(row)
+
+    return see
+
+
+@contextmanager
+def _stopped_by_signals(running: "Running", live: bool) -> Iterator[None]:
+    """The first one ends the run in good order, one that comes a second later at once (`timeout` sends two in a row).
+    Ctrl-C over files stops them as it does any verb."""
+    taken = (signal.SIGINT, signal.SIGTERM) if live else (signal.SIGTERM,)
+    first: list[float] = []
+
+    def stop(number: int, frame: Any) -> None:  # noqa: ARG001 - the promise of signal.signal
+        running.stop()
+        first.append(monotonic())
+        if first[-1] - first[0] > 1:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    before = {number: signal.signal(number, stop) for number in taken}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _judge(job: Job, running: "Running") -> None:
+    """Raises what the exit code of a run over files tells."""
+    from edgeward.kit.errors import Failed, WrongInput
+
+    counts = running.counts
+    if running.stopped:
+        console.note(f"edgeward: stopped after {counts.answered} samples")
+        raise click.exceptions.Exit(128 + signal.SIGTERM)
+    if counts.bad:
+        bad, all_ = counts.bad, counts.bad + counts.answered
+        raise WrongInput(f"{job.said}: {bad} of {all_} samples could not be answered; they are named above")
+    for name, count in counts.sinks.items():
+        raise Failed(f"sink {name}: did not take {count} of {counts.answered} results; the reasons are above")

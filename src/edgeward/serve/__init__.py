@@ -1,13 +1,23 @@
-"""The inference process: answers requests with verified bundles."""
+"""The inference process: answers requests with verified bundles, and runs pipelines from sources to sinks."""
 
-from edgeward.serve.http import Application, Limits, check_names, create_app, enough_request_bytes
-from edgeward.serve.models import ServedModel
-from edgeward.serve.server import STOP_S, bind, serve, url_of
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgeward.serve.declared import Declared
+    from edgeward.serve.http import Application, Limits, check_names, create_app, enough_request_bytes
+    from edgeward.serve.models import ServedModel
+    from edgeward.serve.pipeline import Counts, Flow, Running
+    from edgeward.serve.server import STOP_S, bind, serve, url_of
 
 __all__ = [
     "STOP_S",
     "Application",
+    "Counts",
+    "Declared",
+    "Flow",
     "Limits",
+    "Running",
     "ServedModel",
     "bind",
     "check_names",
@@ -16,3 +26,16 @@ __all__ = [
     "serve",
     "url_of",
 ]
+
+_PLACES = {
+    "Application": "http", "Counts": "pipeline", "Declared": "declared", "Flow": "pipeline", "Limits": "http",
+    "Running": "pipeline", "STOP_S": "server", "ServedModel": "models", "bind": "server", "check_names": "http",
+    "create_app": "http", "enough_request_bytes": "http", "serve": "server", "url_of": "server",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Opens a file of this room for who asks for it: a pipeline over files does not pay for the HTTP server."""
+    if name in _PLACES:
+        return getattr(import_module(f"{__name__}.{_PLACES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

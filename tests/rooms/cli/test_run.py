@@ -185,3 +185,80 @@ def test_nothing_unverified_runs(edgeward, digits):
 def test_best_classes_of_a_bundle_without_classes_are_a_wrong_call(edgeward, logarithm):
     np.savez("v.npz", v=np.ones((1, 3), np.float32))
     one_sentence(edgeward("run", logarithm, "-i", "v.npz", "--top", 2), 2, "names no classes")
+
+
+DOOR = """[[pipeline]]
+name = "door"
+bundle = "digits"
+source = { use = "replay", path = "recorded.npz", rate_hz = 200 }
+sinks = [{ use = "jsonl", path = "answers.jsonl" }]
+"""
+
+
+@pytest.fixture
+def door(digits):
+    """A pipeline of edgeward.toml over ten recorded digits."""
+    shutil.copy(EXAMPLE / "evaluation.npz", "all.npz")
+    np.savez("recorded.npz", x=np.load("all.npz")["image"][:10])
+    Path("edgeward.toml").write_text(DOOR)
+
+
+def test_a_declared_pipeline_is_run_by_its_name(edgeward, door):
+    done = edgeward("run", "door")
+    assert done.code == 0, done.err
+    answers = [json.loads(line) for line in Path("answers.jsonl").read_text().splitlines()]
+    assert [line["source"] for line in answers] == [f"recorded.npz[{number}]" for number in range(10)]
+    assert all(line["age_ms"] >= 0 for line in answers)
+    assert done.err == "edgeward: captured 10, answered 10\n"
+    assert edgeward("run", "--json").out.count("\n") == 10, "the only pipeline needs no name"
+
+
+@pytest.mark.parametrize(
+    ("was", "written", "words"),
+    [
+        ("rate_hz = 200", 'rate_hz = "fast"', "edgeward.toml:4:51: source 'replay', rate_hz: wanted a number, got"),
+        ("path = \"answers", "pth = \"answers", "edgeward.toml:5:27: sink 'jsonl': there is no pth; allowed are path"),
+        ("use = \"jsonl\"", "use = \"json\"", "edgeward.toml:5:12: there is no sink 'json'; wanted one of"),
+        ("use = \"replay\", ", "", "edgeward.toml:4:1: a source says what it is: wanted use"),
+        ("path = \"recorded.npz\", ", "", "edgeward.toml:4:1: source 'replay': path is missing; allowed are path"),
+        ("name = \"door\"", "name = \"The Door\"", "edgeward.toml:2:1: name: wanted text matching regex"),
+        ("bundle = \"digits\"", "bundle = \"digits\"\nskip_unchanged = 7", "edgeward.toml:4:1: skip_unchanged: wanted"),
+        ("bundle = \"digits\"", "bundle = \"digits\"\nspeed = 7", "edgeward.toml:4:1: there is no speed"),
+        ("bundle = \"digits\"", "bundel = \"digits\"", "edgeward.toml:3:1: there is no bundel"),
+        ("[[pipeline]]", "[pipeline]", "edgeward.toml:1:2: wanted a list, got a table"),
+        ("door", "gate", "there is no pipeline 'door'; there are gate"),
+    ],
+)  # fmt: skip
+def test_a_fault_in_a_declared_pipeline_is_told_by_line_and_column(edgeward, door, was, written, words):
+    assert was in DOOR
+    Path("edgeward.toml").write_text(DOOR.replace(was, written))
+    one_sentence(edgeward("run", "door"), 2, words)
+
+
+def test_answers_to_files_go_to_sinks_too(edgeward, digits):
+    done = edgeward("run", digits, "-i", EXAMPLE / "unseen", "--json", "--sink", "answers.jsonl")
+    assert done.code == 0
+    assert Path("answers.jsonl").read_text() == done.out
+
+
+def test_a_sink_that_did_not_take_everything_is_told_and_fails_the_run(edgeward, digits):
+    done = edgeward("run", digits, "-i", EXAMPLE / "unseen", "--json", "--sink", "jsonl:/dev/full")
+    assert len(lines(done)) == 10
+    assert done.code == 1
+    assert "/dev/full: no space left on the device" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("-i", "ftp://host/x"), "there is no source for 'ftp'"),
+        (("-i", "replay:x?colour=red"), "there is no colour"),
+        (("-i", "replay:x?rate_hz=fast"), "rate_hz: wanted a number"),
+        (("-i", "replay:"), "the path is empty"),
+        (("-i", "replay:nowhere.npz"), "nowhere.npz: no such file or folder"),
+        (("-i", "x.png", "--sink", "somewhere"), "somewhere: names no sink"),
+        ((), "-i is missing"),
+    ],
+)
+def test_a_source_or_sink_that_is_said_wrongly_is_one_sentence(edgeward, digits, arguments, words):
+    one_sentence(edgeward("run", digits, *arguments), 2, words)

@@ -1,0 +1,57 @@
+"""A pipeline as a person declares it: where samples come from, which bundle answers them, where answers go."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta
+
+from edgeward.records.base import Document, Positive, Ratio, Slug
+
+Policy = Literal["latest", "all"]
+"""What a full queue does: give up its oldest sample for the newest one, or let the source wait."""
+
+Part = Mapping[str, Any]
+"""A source or sink: `use` names the member, the other keys are that member's own options."""
+
+
+class QueueOptions(Document):
+    """How many samples may wait for the model, and what happens when one more comes."""
+
+    size: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    policy: Policy | None = None
+
+
+class Batching(Document):
+    """Up to `size` samples run together; none of them waits longer than `deadline_ms` for the others."""
+
+    size: Annotated[int, Meta(ge=2, le=1024)]
+    deadline_ms: Positive
+
+
+class Cascade(Document):
+    """A second bundle, which answers for the crop of each box that the first one found.
+
+    `labels` are the boxes it looks at (none: all), `margin` is added on each side as a share of the box, and only
+    the `most` best boxes of an image are looked at.
+    """
+
+    bundle: str
+    labels: tuple[str, ...] = ()
+    margin: Ratio = 0.0
+    most: Annotated[int, Meta(ge=1, le=100)] = 16
+
+
+class Pipeline(Document):
+    """One `[[pipeline]]` table. `skip_unchanged` leaves out a sample that differs from the last answered one by less
+    than this share of its range; `keys` are the public keys that are trusted, as with --key."""
+
+    name: Slug
+    bundle: str
+    source: Part
+    sinks: tuple[Part, ...] = ()
+    queue: QueueOptions = QueueOptions()
+    batch: Batching | None = None
+    skip_unchanged: Ratio | None = None
+    cascade: Cascade | None = None
+    threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    keys: tuple[str, ...] = ()

@@ -1,0 +1,58 @@
+"""What comes out of a pipeline for one sample, and the document that sinks write of it."""
+
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+from edgeward.infer import Answer, Sample
+from edgeward.kit import codec
+
+
+class Result:
+    """One sample's answer. `number` counts the results of this run from 0; `age_ms` is from capture to answer, None
+    where nobody knows when it was captured; `crops` are a cascade's answers, one for each of the best boxes."""
+
+    def __init__(
+        self,
+        *,
+        source: str,
+        at: datetime,
+        answer: Answer,
+        sample: Sample,
+        number: int = 0,
+        age_ms: float | None = None,
+        crops: tuple[Answer | None, ...] = (),
+    ) -> None:
+        self.source = source
+        self.at = at
+        self.answer = answer
+        self.sample = sample
+        self.number = number
+        self.age_ms = age_ms
+        self.crops = crops
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """What `edgeward run --json` prints: made once, however many sinks write it."""
+        answer = self.answer
+        times = {"pre": answer.pre_ms, "infer": answer.infer_ms, "post": answer.post_ms}
+        made: dict[str, Any] = {
+            "source": self.source,
+            "at": self.at,
+            "outputs": {output: value.tolist() for output, value in answer.outputs.items()},
+            "latency_ms": {stage: round(value, 4) for stage, value in {**times, "total": sum(times.values())}.items()},
+        }
+        if answer.classes:
+            made["classes"] = answer.classes
+        if answer.boxes is not None:
+            made["boxes"] = answer.boxes
+        if self.crops:
+            made["crops"] = [crop and {"classes": crop.classes} for crop in self.crops]
+        if self.age_ms is not None:
+            made["age_ms"] = round(self.age_ms, 3)
+        return made
+
+    @cached_property
+    def line(self) -> bytes:
+        """The document as one line of JSON, which has no NaN: the codec makes it null."""
+        return codec.to_json(self.document) + b"\n"

@@ -275,7 +275,7 @@ def test_no_space_for_temporary_files_is_told_and_no_trial_fails_for_it(model: P
     folder = mount("-t", "tmpfs", "-o", "size=64k", "tmpfs")
     (folder / "ballast").write_bytes(bytes(60 * 1024))
     process = subprocess.Popen(
-        _command(model, data, model.parent / "out", "--time-limit", "20s"), text=True,
+        _command(model, data, model.parent / "out", "--time-limit", "120s"), text=True,
         env={**_environment(model.parent / "out"), "TMPDIR": str(folder)},
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

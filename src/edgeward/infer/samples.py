@@ -1,7 +1,7 @@
 """Files to raw samples: images (uint8, height × width × channel), recordings (float32 in -1..1), arrays as they are."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,22 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".
 
 def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
     """Height × width × channels, RGB or grey, turned upright. Raises WrongInput for a file that is no image."""
+    return decode_image(path, str(path), channels=channels, hint=f"remove it, or replace it: {path}")
+
+
+def decode_image(file: Path | BinaryIO, name: str, *, channels: int, hint: str | None = None) -> NDArray[np.uint8]:
+    """The same for a file or what was read of one; `name` is what a fault calls it."""
     from PIL import Image, UnidentifiedImageError
 
     if channels not in (1, 3):
-        raise WrongInput(f"{path}: images have 1 or 3 channels, the model wants {channels}", hint="use an .npz")
+        raise WrongInput(f"{name}: images have 1 or 3 channels, the model wants {channels}", hint="use an .npz")
     try:
-        with Image.open(path) as image:
+        with Image.open(file) as image:
             pixels = np.asarray(_upright(image).convert("L" if channels == 1 else "RGB"), np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise WrongInput(f"{path}: this image cannot be decoded", hint=f"remove it, or replace it: {path}") from error
+        raise WrongInput(f"{name}: this image cannot be decoded", hint=hint) from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
 
@@ -40,21 +45,28 @@ def _upright(image: Any) -> Any:
 
 def read_wav(path: Path) -> tuple[NDArray[np.float32], int]:
     """The waveform in -1..1, channels averaged to mono, and its sample rate in Hz. Takes PCM of 8, 16, 24, 32 bits."""
+    with path.open("rb") as file:
+        return decode_wav(file, str(path))
+
+
+def decode_wav(file: BinaryIO, name: str) -> tuple[NDArray[np.float32], int]:
+    """The same for what was read of a file; `name` is what a fault calls it."""
     import wave  # each kind of sample pays for its own reader
 
     try:
-        with wave.open(str(path), "rb") as file:
-            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
-            data = file.readframes(file.getnframes())
-    except (wave.Error, EOFError) as error:
-        raise WrongInput(f"{path}: this is no PCM WAV file ({error or 'it ends too early'})") from error
+        with wave.open(file, "rb") as opened:
+            rate, channels, width = opened.getframerate(), opened.getnchannels(), opened.getsampwidth()
+            data = opened.readframes(opened.getnframes())
+    except (wave.Error, EOFError, ValueError) as error:
+        raise WrongInput(f"{name}: this is no PCM WAV file ({error or 'it ends too early'})") from error
     usable = data[: len(data) - len(data) % (width * channels)]
     if not usable:
-        raise WrongInput(f"{path}: this recording is empty")
-    return _from_pcm(usable, width).reshape(-1, channels).mean(axis=1, dtype=np.float32), rate
+        raise WrongInput(f"{name}: this recording is empty")
+    return from_pcm(usable, width).reshape(-1, channels).mean(axis=1, dtype=np.float32), rate
 
 
-def _from_pcm(data: bytes, width: int) -> NDArray[np.float32]:
+def from_pcm(data: bytes, width: int) -> NDArray[np.float32]:
+    """Samples of `width` bytes as numbers in -1..1."""
     match width:
         case 1:
             return (np.frombuffer(data, np.uint8).astype(np.float32) - np.float32(128)) / np.float32(128)
@@ -69,16 +81,21 @@ def _from_pcm(data: bytes, width: int) -> NDArray[np.float32]:
 
 def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     """Every array of the file. Raises WrongInput for what is no .npz, and for arrays of Python objects."""
+    return decode_npz(path, str(path))
+
+
+def decode_npz(file: Path | BinaryIO, name: str) -> dict[str, NDArray[Any]]:
+    """The same for a file or what was read of one; `name` is what a fault calls it."""
     import zipfile  # each kind of sample pays for its own reader
 
     try:
-        loaded = np.load(path, allow_pickle=False)
+        loaded = np.load(file, allow_pickle=False)
         if not hasattr(loaded, "files"):
-            raise WrongInput(f"{path}: this is a single .npy array; wanted an .npz", hint="np.savez(path, x=array)")
+            raise WrongInput(f"{name}: this is a single .npy array; wanted an .npz", hint="np.savez(path, x=array)")
         with loaded as archive:
-            return {name: archive[name] for name in archive.files}
+            return {key: archive[key] for key in archive.files}
     except (zipfile.BadZipFile, ValueError, EOFError, KeyError) as error:
-        raise WrongInput(f"{path}: this is no readable .npz ({_reason(error)})") from error
+        raise WrongInput(f"{name}: this is no readable .npz ({_reason(error)})") from error
 
 
 def _reason(error: Exception) -> str:

@@ -39,3 +39,12 @@ class Arrival(NamedTuple):
     source: str
     read: Callable[[], Sample]
     captured_s: float | None = None
+
+
+def broken(source: str, error: Exception, captured_s: float | None = None) -> Arrival:
+    """One that fails when it is read: the fault is told and counted as that sample's."""
+
+    def read() -> Sample:
+        raise error
+
+    return Arrival(source, read, captured_s)

@@ -1,6 +1,6 @@
 """Samples in files: images, recordings and arrays, one by one or a folder of them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from edgeward.infer import Sample, read_image, read_npz, read_wav
 from edgeward.infer.samples import IMAGE_SUFFIXES
 from edgeward.kit.errors import WrongInput
 from edgeward.records.model import TensorSpec
-from edgeward.serve.arrival import Arrival, Wanted
+from edgeward.serve.arrival import Arrival, Wanted, broken
 
 _SUFFIXES = {"image": IMAGE_SUFFIXES, "audio": frozenset({".wav"}), "tensor": frozenset({".npz"})}
 _WORDS = {"image": "images", "audio": "recordings", "tensor": "arrays"}
@@ -44,14 +44,7 @@ def of_file_among_others(file: Path, wanted: Wanted) -> Iterator[Arrival]:
     try:
         yield from of_file(file, wanted)
     except (WrongInput, OSError) as error:
-        yield Arrival(str(file), _raises(error))
-
-
-def _raises(error: Exception) -> Callable[[], Sample]:
-    def read() -> Sample:
-        raise error
-
-    return read
+        yield broken(str(file), error)
 
 
 def of_file(file: Path, wanted: Wanted) -> Iterator[Arrival]:

@@ -11,7 +11,7 @@ import uvicorn
 
 from edgeward.infer import Predictor
 from edgeward.infer.runtimes import load
-from edgeward.serve import Limits, ServedModel, bind, create_app, serve, url_of
+from edgeward.serve import Limits, LocalServer, ServedModel, bind, create_app, serve, url_of
 from edgeward.serve.models import without_batch
 from edgeward.serve.protocol import signature
 
@@ -46,7 +46,7 @@ def bare(model: bytes) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def edgeward(model: bytes) -> None:
+def edgeward(model: bytes, local: Path | None = None) -> None:
     session = load("onnxruntime").load(model, threads=1)
     inputs, outputs = ([without_batch(spec) for spec in specs] for specs in (session.inputs, session.outputs))
     served = ServedModel(
@@ -54,8 +54,10 @@ def edgeward(model: bytes) -> None:
     )
     served.warm_up({spec.name: np.zeros([int(dim) for dim in spec.shape], spec.dtype) for spec in inputs})
     listener = bind("127.0.0.1", 0)
-    serve(create_app([served], Limits()), listener, lambda: print(url_of(listener), flush=True))
+    app = create_app([served], Limits())
+    shared = None if local is None else LocalServer(local, app.find, app.about, Limits())
+    serve(app, listener, lambda: print(url_of(listener), flush=True), shared)
 
 
 if __name__ == "__main__":
-    {"bare": bare, "edgeward": edgeward}[sys.argv[1]](Path(sys.argv[2]).read_bytes())
+    {"bare": bare, "edgeward": edgeward}[sys.argv[1]](Path(sys.argv[2]).read_bytes(), *map(Path, sys.argv[3:]))

@@ -9,6 +9,7 @@ import click
 
 from edgeward.cli import console
 from edgeward.cli.paths import PATH
+from edgeward.kit.errors import WrongInput
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     "--max-waiting", default=64, show_default=True, type=click.IntRange(1), metavar="N",
     help="Requests a model may have waiting; the next is told to come back later.",
 )  # fmt: skip
+@click.option(
+    "--socket", "local", type=PATH, metavar="PATH", help="Also a Unix socket with shared memory, for this user."
+)
+@click.option("--socket-group", metavar="GROUP", help="The members of this group may use the Unix socket too.")
 def command(
     bundles: tuple[Path, ...],
     host: str,
@@ -36,6 +41,8 @@ def command(
     keys: tuple[Path, ...],
     max_request_bytes: int | None,
     max_waiting: int,
+    local: Path | None,
+    socket_group: str | None,
 ) -> None:
     """Answer requests over HTTP: Open Inference Protocol v2, /metrics for Prometheus, a live page at /.
 
@@ -55,7 +62,10 @@ def command(
         )
         url = serve.url_of(listener)
         app = serve.create_app(models, limits)
-        finished = serve.serve(app, listener, lambda: _tell_ready(models, url))
+        shared = (
+            None if local is None else serve.LocalServer(local, app.find, app.about, limits, group=_group(socket_group))
+        )
+        finished = serve.serve(app, listener, lambda: _tell_ready(models, url, local), shared)
     if not finished:
         console.note(f"edgeward: stopped with a request still running after {serve.STOP_S} s, or at a second Ctrl-C")
         os._exit(1)  # Python would wait for the thread that runs it
@@ -88,6 +98,19 @@ def _open_one(verified: "VerifiedBundle", threads: int | None) -> "ServedModel":
     return model
 
 
-def _tell_ready(models: "Sequence[ServedModel]", url: str) -> None:
+def _group(name: str | None) -> int | None:
+    if name is None:
+        return None
+    import grp
+
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError as error:
+        raise WrongInput(f"this machine has no group {name!r}", hint="getent group") from error
+
+
+def _tell_ready(models: "Sequence[ServedModel]", url: str, local: Path | None) -> None:
     for model in models:
         console.note(f"serving {model.name} {model.version} at {url}/v2/models/{model.name}")
+    if local is not None:
+        console.note(f"serving local clients at {local}")

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgeward.serve.declared import Declared
-    from edgeward.serve.http import Application, Limits, check_names, create_app, enough_request_bytes
+    from edgeward.serve.http import Application, check_names, create_app
+    from edgeward.serve.intake import Limits, enough_request_bytes
+    from edgeward.serve.local import LocalServer
     from edgeward.serve.models import ServedModel
     from edgeward.serve.pipeline import Counts, Flow, Running
     from edgeward.serve.server import STOP_S, bind, serve, url_of
@@ -17,6 +19,7 @@ __all__ = [
     "Declared",
     "Flow",
     "Limits",
+    "LocalServer",
     "Running",
     "ServedModel",
     "bind",
@@ -28,10 +31,22 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Application": "http", "Counts": "pipeline", "Declared": "declared", "Flow": "pipeline", "Limits": "http",
-    "Running": "pipeline", "STOP_S": "server", "ServedModel": "models", "bind": "server", "check_names": "http",
-    "create_app": "http", "enough_request_bytes": "http", "serve": "server", "url_of": "server",
-}  # fmt: skip
+    "Application": "http",
+    "Counts": "pipeline",
+    "Declared": "declared",
+    "Flow": "pipeline",
+    "Limits": "intake",
+    "LocalServer": "local",
+    "Running": "pipeline",
+    "STOP_S": "server",
+    "ServedModel": "models",
+    "bind": "server",
+    "check_names": "http",
+    "create_app": "http",
+    "enough_request_bytes": "intake",
+    "serve": "server",
+    "url_of": "server",
+}
 
 
 def __getattr__(name: str) -> Any:

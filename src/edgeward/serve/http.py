@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -15,11 +14,11 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.exposition import choose_encoder
 
 from edgeward import __version__
-from edgeward.kit import log
 from edgeward.kit.clock import Clock, SystemClock
-from edgeward.kit.errors import EdgewardError, WrongInput
+from edgeward.kit.errors import WrongInput
 from edgeward.serve import protocol
-from edgeward.serve.models import Busy, ServedModel
+from edgeward.serve.intake import Limits, Refusal, refusal_of
+from edgeward.serve.models import ServedModel
 from edgeward.serve.protocol import Port
 from edgeward.serve.stats import Collector, Spent, summary
 
@@ -28,7 +27,6 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-MIB = 1 << 20
 _JSON = (b"content-type", b"application/json")
 _BINARY = (b"content-type", b"application/octet-stream")
 _CLOSE = (b"connection", b"close")
@@ -44,42 +42,10 @@ _CLIENT_LEFT = 499  # as nginx counts a client that went away before it was answ
 _LINGER_S = 10.0
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """What clients may ask for at most. `held_bytes` is of all request bodies in memory together."""
-
-    request_bytes: int = 64 * MIB
-    waiting: int = 64
-
-    @property
-    def held_bytes(self) -> int:
-        return 4 * self.request_bytes
-
-
-def enough_request_bytes(models: Iterable[ServedModel]) -> int:
-    """64 MiB, or more where 4 samples of a model written as JSON (about 12 bytes a number) need more."""
-    largest = max((_numbers(model.signature.inputs.values()) for model in models), default=0)
-    return max(64 * MIB, 48 * largest)
-
-
-def _numbers(ports: Iterable[Port]) -> int:
-    return sum(math.prod(dim for dim in port.shape if dim > 0) for port in ports)
-
-
 class _Answer(NamedTuple):
     status: int
     headers: Headers
     body: bytes
-
-
-class _Refusal(Exception):
-    """Ends a request with a status and one sentence. `unread`: the body was not read to its end."""
-
-    def __init__(self, status: int, sentence: str, *, headers: Headers | None = None, unread: bool = False) -> None:
-        super().__init__(sentence)
-        self.status = status
-        self.sentence = sentence
-        self.headers = headers or []
-        self.unread = unread
 
 
 class _ClientLeft(Exception):
@@ -114,7 +80,7 @@ class Application:
             return
         try:
             answer = self._answer_page(scope)
-        except _Refusal as refusal:
+        except Refusal as refusal:
             answer = _refused(refusal)
         await _reply(send, answer)
 
@@ -126,22 +92,12 @@ class Application:
         unread = False
         try:
             answer = await self._infer_one(model, headers, receive)
-        except WrongInput as error:
-            answer = _told(400, error.message)
-        except _Refusal as refusal:
-            answer, unread = _refused(refusal), refusal.unread
-        except Busy as error:
-            answer = _told(503, f"model {model.name!r}: {error.message}", [_retry_after(error.retry_after_s)])
         except _ClientLeft:
             model.stats.ended(_CLIENT_LEFT)
             return
-        except EdgewardError as error:
-            log.warning("inference-failed", model=model.name, version=model.version, reason=error.message)
-            answer = _told(500, error.message)
         except Exception as error:  # noqa: BLE001 - the one broad catch of the service: a client gets a sentence
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-            log.warning("inference-failed", model=model.name, version=model.version, reason=reason)
-            answer = _told(500, f"model {model.name!r} failed on this request; the server's log says why")
+            refusal = refusal_of(error, model)
+            answer, unread = _refused(refusal), refusal.unread
         finally:
             model.stats.in_flight -= 1
         model.stats.ended(answer.status)
@@ -169,30 +125,48 @@ class Application:
         model.stats.answered(Spent(pre_s, ran.infer_s, post_s, done - began), request.samples)
         return _inferred(reply)
 
+    def find(self, name: str, version: str) -> ServedModel:
+        """The model of this name, the newest where `version` is empty. Raises Refusal where there is none."""
+        path = f"/v2/models/{name}/versions/{version}" if version else f"/v2/models/{name}"
+        model = self._infer.get(f"{path}/infer")
+        if model is None:
+            raise Refusal(404, _unknown(path, self.models))
+        return model
+
+    def about(self, model: ServedModel) -> dict[str, Any]:
+        """What goes in and out of it."""
+        return {
+            "name": model.name,
+            "versions": [other.version for other in self.models if other.name == model.name],
+            "platform": model.platform,
+            "inputs": [_described(port) for port in model.signature.inputs.values()],
+            "outputs": [_described(port) for port in model.signature.outputs.values()],
+        }
+
     def hold(self, size: int, held: int) -> None:
-        """Counts `size` more bytes of a body that now has `held`. Raises _Refusal where either limit is passed."""
+        """Counts `size` more bytes of a body that now has `held`. Raises Refusal where either limit is passed."""
         self._held_bytes += size
         if held > self._limits.request_bytes:
             raise self._too_large(f"more than {self._limits.request_bytes} bytes")
         if self._held_bytes > self._limits.held_bytes:
             sentence = f"the server holds {self._held_bytes} bytes of requests already; try again in 1 s"
-            raise _Refusal(503, sentence, headers=[_retry_after(1)], unread=True)
+            raise Refusal(503, sentence, retry_after_s=1, unread=True)
 
-    def _too_large(self, size: str) -> _Refusal:
+    def _too_large(self, size: str) -> Refusal:
         limit = self._limits.request_bytes
-        return _Refusal(413, f"the body has {size}; this server takes {limit} (--max-request-bytes)", unread=True)
+        return Refusal(413, f"the body has {size}; this server takes {limit} (--max-request-bytes)", unread=True)
 
     # --- everything else: GET
 
     def _answer_page(self, scope: Scope) -> _Answer:
         path, method = scope["path"], scope["method"]
         if path in self._infer:
-            raise _Refusal(405, f"{path} takes POST, got {method}", headers=[(b"allow", b"POST")])
+            raise Refusal(405, f"{path} takes POST, got {method}", allow="POST")
         page = self._pages.get(path) or self._pages.get(path.rstrip("/"))
         if page is None:
-            raise _Refusal(404, _unknown(path, self.models))
+            raise Refusal(404, _unknown(path, self.models))
         if method not in ("GET", "HEAD"):
-            raise _Refusal(405, f"{path} takes GET, got {method}", headers=[(b"allow", b"GET, HEAD")])
+            raise Refusal(405, f"{path} takes GET, got {method}", allow="GET, HEAD")
         return page(scope)
 
     def _make_pages(self, places: Mapping[str, ServedModel]) -> dict[str, _Page]:
@@ -217,14 +191,7 @@ class Application:
         return _Answer(200, [(b"content-type", content_type.encode())], encode(self._registry))
 
     def _metadata(self, model: ServedModel, _: Scope) -> _Answer:
-        about = {
-            "name": model.name,
-            "versions": [other.version for other in self.models if other.name == model.name],
-            "platform": model.platform,
-            "inputs": [_described(port) for port in model.signature.inputs.values()],
-            "outputs": [_described(port) for port in model.signature.outputs.values()],
-        }
-        return _json(200, about)
+        return _json(200, self.about(model))
 
     def _model_ready(self, model: ServedModel, _: Scope) -> _Answer:
         return _json(200 if self.ready else 503, {"name": model.name, "ready": self.ready})
@@ -301,11 +268,11 @@ def _asked(headers: Headers) -> tuple[int | None, int | None]:
         elif name == b"inference-header-content-length":
             if not value.isdigit() or len(value) > 18:
                 sentence = f"Inference-Header-Content-Length is a number of bytes, got {value[:40].decode('latin-1')!r}"
-                raise _Refusal(400, sentence, unread=True)
+                raise Refusal(400, sentence, unread=True)
             json_bytes = int(value)
         elif name == b"content-encoding" and value.lower() not in (b"identity", b""):
             sentence = f"the body is encoded as {value[:40].decode('latin-1')!r}; send it as it is"
-            raise _Refusal(415, sentence, unread=True)
+            raise Refusal(415, sentence, unread=True)
     return length, json_bytes
 
 
@@ -360,16 +327,13 @@ def _json(status: int, document: Any) -> _Answer:
     return _Answer(status, [_JSON], msgspec.json.encode(document))
 
 
-def _told(status: int, sentence: str, headers: Headers | None = None) -> _Answer:
-    return _Answer(status, [_JSON, *(headers or ())], msgspec.json.encode({"error": sentence}))
-
-
-def _refused(refusal: _Refusal) -> _Answer:
-    return _told(refusal.status, refusal.sentence, refusal.headers)
-
-
-def _retry_after(seconds: int) -> tuple[bytes, bytes]:
-    return b"retry-after", b"%d" % seconds
+def _refused(refusal: Refusal) -> _Answer:
+    headers = [_JSON]
+    if refusal.retry_after_s:
+        headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
+    if refusal.allow:
+        headers.append((b"allow", refusal.allow.encode()))
+    return _Answer(refusal.status, headers, msgspec.json.encode({"error": refusal.sentence}))
 
 
 async def _reply(send: Send, answer: _Answer) -> None:

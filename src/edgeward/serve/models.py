@@ -36,6 +36,13 @@ class Busy(Unavailable):
         self.retry_after_s = retry_after_s
 
 
+class Late(Unavailable):
+    """The request waited for longer than it may; it was not run."""
+
+    def __init__(self) -> None:
+        super().__init__("the request waited for its turn until its deadline had passed; it was not run")
+
+
 class Ran(NamedTuple):
     """Outputs with the samples on the first axis, and where the time went (seconds)."""
 
@@ -113,16 +120,30 @@ class ServedModel:
         if self._pending >= most:
             raise Busy(self._pending, retry_after_s(self._pending, self.sample_s))
 
-    async def answer(self, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
-        """The outputs for `count` samples; in the order in which requests came."""
+    async def answer(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf) -> Ran:
+        """The outputs for `count` samples. Raises Late where they were not begun before `deadline_s`."""
+        ran = self.at_once(tensors, count)
+        return await self.in_turn(tensors, count, deadline_s) if ran is None else ran
+
+    def at_once(self, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran | None:
+        """The outputs where this is short work and nothing is ahead of it; None where it belongs in the thread."""
+        usual_samples = _elements(tensors) / self._sample_elements
+        if not runs_inline(self.sample_s * usual_samples, self._pending):
+            return None
+        ran = run(self.predictor, tensors, count)
+        self._learn((ran.pre_s + ran.infer_s + ran.post_s) / usual_samples)
+        return ran
+
+    async def in_turn(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf) -> Ran:
+        """The outputs, by the model's thread, in the order in which requests came.
+
+        Raises Late where it did not begin before `deadline_s`, a moment of perf_counter().
+        """
         usual_samples = _elements(tensors) / self._sample_elements
         self._pending += 1
         try:
-            if runs_inline(self.sample_s * usual_samples, self._pending - 1):
-                ran = run(self.predictor, tensors, count)
-            else:
-                loop = asyncio.get_running_loop()
-                ran = await loop.run_in_executor(self._worker, self._work, tensors, count)
+            loop = asyncio.get_running_loop()
+            ran = await loop.run_in_executor(self._worker, self._work, tensors, count, deadline_s)
         finally:
             self._pending -= 1
         self._learn((ran.pre_s + ran.infer_s + ran.post_s) / usual_samples)
@@ -132,7 +153,9 @@ class ServedModel:
         """A moving mean: a device that gets hot, or busy with other work, moves from inline to the thread by itself."""
         self.sample_s = seconds if self.sample_s == math.inf else 0.9 * self.sample_s + 0.1 * seconds
 
-    def _work(self, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran:
+    def _work(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float) -> Ran:
+        if perf_counter() > deadline_s:
+            raise Late
         self.working = True
         try:
             return run(self.predictor, tensors, count)

@@ -8,6 +8,7 @@ import math
 import struct
 from array import array as Numbers  # noqa: N812 - `array` is what every tensor here is called
 from collections.abc import Mapping, Sequence
+from mmap import mmap
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,6 +28,9 @@ DATATYPES = {
 """The protocol's name of a dtype."""
 
 _ARRAY_DATATYPES = {np.dtype(object if name == "string" else name): told for name, told in DATATYPES.items()}
+
+
+Buffer = bytes | bytearray | memoryview | mmap
 
 
 class Port(NamedTuple):
@@ -180,7 +184,9 @@ def decode(body: bytes | bytearray, json_bytes: int | None, model: Signature) ->
     tensors: dict[str, NDArray[Any]] = {}
     count = 0
     for one in given.inputs:
-        port, elements = _check(one, model, tensors)
+        port, elements = check(one.name, one.datatype, one.shape, model, tensors)
+        if one.parameters is not None and one.parameters.shared_memory_region is not None:
+            raise WrongInput(f"input {one.name!r}: shared memory is not offered; send the tensor in the body")
         size = None if one.parameters is None else one.parameters.binary_data_size
         if size is None:
             tensors[port.name] = _from_json(one, port, elements)
@@ -189,7 +195,9 @@ def decode(body: bytes | bytearray, json_bytes: int | None, model: Signature) ->
                 raise WrongInput(
                     f"input {port.name!r} is binary; the header Inference-Header-Content-Length is missing"
                 )
-            tensors[port.name] = _from_binary(body, offset, size, one, port, elements)
+            if one.data is not UNSET:
+                raise WrongInput(f"input {port.name!r} has both data and binary_data_size; send one of them")
+            tensors[port.name] = raw_tensor(body, offset, size, one.shape, port, elements)
             offset += size
         if count not in (0, one.shape[0]):
             raise WrongInput(f"input {port.name!r} has {one.shape[0]} samples, the others have {count}")
@@ -213,24 +221,24 @@ def _parse(body: bytes | bytearray, json_bytes: int | None) -> _Request:
         raise WrongInput("the request: JSON is nested too deeply") from error
 
 
-def _check(one: _Input, model: Signature, seen: Mapping[str, Any]) -> tuple[Port, int]:
+def check(
+    name: str, datatype: str, shape: Sequence[int], model: Signature, seen: Mapping[str, Any]
+) -> tuple[Port, int]:
     """The input's port and its number of elements; WrongInput unless name, datatype and shape fit."""
-    port = model.inputs.get(one.name)
+    port = model.inputs.get(name)
     if port is None:
-        raise WrongInput(f"there is no input {_short(one.name)}; the model has {_names(model.inputs)}")
-    if one.name in seen:
-        raise WrongInput(f"input {one.name!r} is given twice")
-    if one.datatype != port.datatype:
-        raise WrongInput(f"input {one.name!r} is {port.datatype}, got {_short(one.datatype)}")
-    shape, wanted = one.shape, port.shape
+        raise WrongInput(f"there is no input {_short(name)}; the model has {_names(model.inputs)}")
+    if name in seen:
+        raise WrongInput(f"input {name!r} is given twice")
+    if datatype != port.datatype:
+        raise WrongInput(f"input {name!r} is {port.datatype}, got {_short(datatype)}")
+    wanted = port.shape
     if not _fits(shape, wanted):
-        raise WrongInput(f"input {one.name!r} has shape {list(wanted)} (-1: any length), got {_short(shape)}")
-    if one.parameters is not None and one.parameters.shared_memory_region is not None:
-        raise WrongInput(f"input {one.name!r}: shared memory is not offered; send the tensor in the body")
+        raise WrongInput(f"input {name!r} has shape {list(wanted)} (-1: any length), got {_short([*shape])}")
     return port, math.prod(shape) if port.elements is None else port.elements * shape[0]
 
 
-def _fits(shape: list[int], wanted: tuple[int, ...]) -> bool:
+def _fits(shape: Sequence[int], wanted: tuple[int, ...]) -> bool:
     if len(shape) != len(wanted):
         return False
     for got, want in zip(shape, wanted, strict=True):  # noqa: SIM110 - all() takes twice as long, on every request
@@ -239,24 +247,21 @@ def _fits(shape: list[int], wanted: tuple[int, ...]) -> bool:
     return True
 
 
-def _from_binary(
-    body: bytes | bytearray, offset: int, size: int, one: _Input, port: Port, elements: int
-) -> NDArray[Any]:
-    if one.data is not UNSET:
-        raise WrongInput(f"input {port.name!r} has both data and binary_data_size; send one of them")
+def raw_tensor(body: Buffer, offset: int, size: int, shape: Sequence[int], port: Port, elements: int) -> NDArray[Any]:
+    """The tensor in these bytes of `body`, not copied where its numbers lie at places that a processor can read."""
     if size < 0 or offset + size > len(body):
         raise WrongInput(f"input {port.name!r} says {size} bytes, the body has {len(body) - offset} left for it")
     if port.datatype == "BYTES":
-        return _strings(memoryview(body)[offset : offset + size], port, elements).reshape(one.shape)
+        return _strings(memoryview(body)[offset : offset + size], port, elements).reshape(shape)
     if size != elements * port.dtype.itemsize:
         raise WrongInput(
-            f"input {port.name!r} of shape {one.shape} is {elements * port.dtype.itemsize} bytes of {port.datatype}, "
+            f"input {port.name!r} of shape {[*shape]} is {elements * port.dtype.itemsize} bytes of {port.datatype}, "
             f"got {size}"
         )
     if port.datatype == "BOOL":
         truths: NDArray[Any] = np.frombuffer(body, np.uint8, elements, offset) != 0
-        return truths.reshape(one.shape)
-    array: NDArray[Any] = np.frombuffer(body, port.dtype, elements, offset).reshape(one.shape)
+        return truths.reshape(shape)
+    array: NDArray[Any] = np.frombuffer(body, port.dtype, elements, offset).reshape(shape)
     # The JSON before it can have any length, and some processors fault on numbers at odd addresses.
     return array if array.flags.aligned else array.copy()
 
@@ -363,6 +368,15 @@ def _wanted(given: _Request, model: Signature) -> tuple[Wanted, ...]:
     return tuple(wanted.values())
 
 
+def wanted_raw(names: Sequence[str], model: Signature) -> tuple[Wanted, ...]:
+    """The outputs of these names as they are, the usual ones where none is named. Raises WrongInput."""
+    return _wanted(_Request([], outputs=[_Output(name) for name in names]), model)
+
+
+def datatype_of(array: NDArray[Any]) -> str:
+    return _ARRAY_DATATYPES[array.dtype]
+
+
 def _one_wanted(one: _Output, model: Signature, *, binary: bool) -> Wanted:
     asked = one.parameters
     if asked is None:
@@ -385,7 +399,7 @@ def encode(request: Request, outputs: Mapping[str, NDArray[Any]], model: Signatu
         if wanted.classes:
             array = _classes(array, wanted, model)
         if wanted.binary:
-            parts.append(_to_binary(array))
+            parts.append(to_binary(array))
             described.append(_described(wanted.name, array, parameters=_Size(len(parts[-1]))))
         else:
             described.append(_described(wanted.name, array, data=_to_json(wanted.name, array)))
@@ -408,7 +422,7 @@ def _to_json(name: str, array: NDArray[Any]) -> list[Any]:
     return array.ravel().tolist()
 
 
-def _to_binary(array: NDArray[Any]) -> bytes:
+def to_binary(array: NDArray[Any]) -> bytes:
     if array.dtype.kind != "O":
         return array.tobytes()
     texts = [str(value).encode() for value in array.ravel()]

@@ -1,5 +1,6 @@
 """The process around the application: a socket, uvicorn with limits of our own, and a stop that loses nothing."""
 
+import asyncio
 import contextlib
 import errno
 import signal
@@ -15,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from edgeward.kit.errors import EdgewardError, WrongInput, from_os_error
 from edgeward.measure.watch.notices import announced
 from edgeward.serve.http import Application
+from edgeward.serve.local import LocalServer
 
 STOP_S = 30
 """How long a stop waits for requests under way; systemd's own limit is 90 s."""
@@ -99,9 +101,12 @@ class _Connection(HttpToolsProtocol):
 class _Server(uvicorn.Server):
     """Stops on SIGTERM and SIGINT: not ready at once, then what is under way is finished, then a normal return."""
 
-    def __init__(self, config: uvicorn.Config, app: Application, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, app: Application, on_ready: Callable[[], None], local: LocalServer | None
+    ) -> None:
         super().__init__(config)
         self._application = app
+        self._local = local
         self._on_ready = on_ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -111,7 +116,16 @@ class _Server(uvicorn.Server):
             await super().startup(sockets=sockets)
         except OSError as error:  # another process bound the same port while this one loaded its models
             raise _no_address(host, port, error) from error
+        if self._local is not None:
+            self._local.start()
         self._on_ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._local is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_S):
+                    await self._local.stop()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -164,7 +178,9 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(app: Application, listener: socket.socket, on_ready: Callable[[], None]) -> bool:
+def serve(
+    app: Application, listener: socket.socket, on_ready: Callable[[], None], local: LocalServer | None = None
+) -> bool:
     """Answers requests until SIGTERM or SIGINT; others on this machine find it by its notice.
 
     True when all that was under way was finished within `STOP_S`.
@@ -175,5 +191,5 @@ def serve(app: Application, listener: socket.socket, on_ready: Callable[[], None
         server_header=False, timeout_keep_alive=75, timeout_graceful_shutdown=STOP_S,
     )  # fmt: skip
     with announced(url_of(listener)):
-        _Server(config, app, on_ready).run(sockets=[listener])
+        _Server(config, app, on_ready, local).run(sockets=[listener])
     return not any(model.working for model in app.models)

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,12 +29,10 @@ class RunningServer:
     """A server process of ours. `process` may be sent signals."""
 
     def __init__(self, waiting: int = 64, request_bytes: int = 1 << 20) -> None:
-        command = [
-            sys.executable,
-            str(Path(__file__).with_name("serve_small_models.py")),
-            str(waiting),
-            str(request_bytes),
-        ]
+        self.folder = tempfile.TemporaryDirectory()
+        self.socket = Path(self.folder.name) / "serve.sock"
+        program = Path(__file__).with_name("serve_small_models.py")
+        command = [sys.executable, str(program), str(waiting), str(request_bytes), str(self.socket)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()

@@ -1,8 +1,9 @@
-"""Small models to serve. As a program with two numbers (most waiting, most request bytes) it serves them, and prints
-its URL when it is ready."""
+"""Small models to serve. As a program with two numbers (most waiting, most request bytes) and a path for the Unix
+socket it serves them, and prints its URL when it is ready."""
 
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 from onnx import parser
@@ -12,7 +13,7 @@ from edgeward.infer.runtimes import load
 from edgeward.infer.runtimes.echo import EchoModel
 from edgeward.kit import codec
 from edgeward.records.model import Classify, Postprocess, TensorSpec
-from edgeward.serve import Limits, ServedModel, bind, create_app, serve, url_of
+from edgeward.serve import Limits, LocalServer, ServedModel, bind, create_app, serve, url_of
 from edgeward.serve.models import without_batch
 from edgeward.serve.protocol import signature
 
@@ -95,8 +96,10 @@ def models() -> list[ServedModel]:
 def main() -> None:
     waiting, request_bytes = (int(word) for word in sys.argv[1:3])
     listener = bind("127.0.0.1", 0)
-    app = create_app(models(), Limits(waiting=waiting, request_bytes=request_bytes))
-    if not serve(app, listener, lambda: print(url_of(listener), flush=True)):
+    limits = Limits(waiting=waiting, request_bytes=request_bytes)
+    app = create_app(models(), limits)
+    local = LocalServer(Path(sys.argv[3]), app.find, app.about, limits)
+    if not serve(app, listener, lambda: print(url_of(listener), flush=True), local):
         os._exit(1)
 
 

@@ -1,0 +1,1 @@
+"""How processes and machines talk to each other. Importing it brings nothing else in."""

@@ -1,17 +1,15 @@
 """What a person sees of answers: a table of those to files, a line for each of a live source."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from edgeward.cli import console
+from edgeward.cli.answers import in_words
 
 if TYPE_CHECKING:
     from edgeward.infer import Answer
-    from edgeward.infer.postprocess import Box
     from edgeward.records.bundle import Manifest
     from edgeward.serve import Counts
-
-_BOXES_SHOWN = 3
 
 
 class Row(NamedTuple):
@@ -30,32 +28,7 @@ class Row(NamedTuple):
 
 
 def row_of(name: str, answer: "Answer") -> Row:
-    classes = answer.classes
-    if answer.boxes is not None:
-        told, score = _brief_boxes(answer.boxes)
-    else:
-        told = ", ".join(one.label for one in classes) or _brief(answer)
-        score = ", ".join(f"{one.score:.3f}" for one in classes)
-    return Row(name, told, score, answer.pre_ms, answer.infer_ms, answer.post_ms)
-
-
-def _brief_boxes(boxes: "tuple[Box, ...]") -> tuple[str, str]:
-    """The first few with their corners in pixels, and their scores."""
-    shown = boxes[:_BOXES_SHOWN]
-    told = [f"{box.label} {box.x1:.0f},{box.y1:.0f}–{box.x2:.0f},{box.y2:.0f}" for box in shown]
-    if more := len(boxes) - len(shown):
-        told.append(f"{more} more")
-    return ", ".join(told) or "nothing found", ", ".join(f"{box.score:.3f}" for box in shown)
-
-
-def _brief(answer: "Answer") -> str:
-    """The outputs, the first few numbers of each."""
-    return "  ".join(f"{name} {_numbers(value.reshape(-1))}" for name, value in answer.outputs.items())
-
-
-def _numbers(flat: Any) -> str:
-    head = ", ".join(f"{one:.4g}" if isinstance(one, float) else str(one) for one in flat[:4].tolist())
-    return f"[{head}, … {flat.size}]" if flat.size > 4 else f"[{head}]"
+    return Row(name, *in_words(answer), answer.pre_ms, answer.infer_ms, answer.post_ms)
 
 
 def short(name: str, source: str) -> str:

@@ -1,7 +1,8 @@
 """Runs a model on one sample: raw sample → preprocess → runtime → postprocess → answer."""
 
+from edgeward.infer.answer import Answer, document_of
 from edgeward.infer.postprocess import classes_of
-from edgeward.infer.predictor import Answer, Predictor, Sample
+from edgeward.infer.predictor import Predictor, Sample
 from edgeward.infer.preprocess import Preprocessor, output_of
 from edgeward.infer.samples import read_image, read_npz, read_wav
 
@@ -11,6 +12,7 @@ __all__ = [
     "Preprocessor",
     "Sample",
     "classes_of",
+    "document_of",
     "output_of",
     "read_image",
     "read_npz",

@@ -5,35 +5,15 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
+from edgeward.infer.answer import Box, Class
 from edgeward.infer.geometry import Placement
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Classify, Detect, Postprocess, TensorSpec
 
 _MOST_CONSIDERED = 1000
 """So many boxes, best first, are looked at for overlaps: one image's NMS stays within milliseconds."""
-
-
-class Class(Struct, frozen=True):
-    """One class the model sees in a sample, with its score."""
-
-    label: str
-    index: int
-    score: float
-
-
-class Box(Struct, frozen=True):
-    """One object the model sees in an image: its class with the score, and its corners in pixels of the raw image."""
-
-    label: str
-    index: int
-    score: float
-    x1: float
-    y1: float
-    x2: float
-    y2: float
 
 
 def softmax(scores: NDArray[Any]) -> NDArray[np.float32]:

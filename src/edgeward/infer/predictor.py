@@ -6,10 +6,10 @@ from time import perf_counter_ns
 from typing import Any
 
 import numpy as np
-from msgspec import Struct
 from numpy.typing import NDArray
 
 from edgeward.infer import postprocess as post
+from edgeward.infer.answer import Answer, Box
 from edgeward.infer.geometry import Placement, image_size, placement_of
 from edgeward.infer.markers import ASKED, WORDS, framed
 from edgeward.infer.preprocess import Preprocessor
@@ -26,21 +26,6 @@ _PLACEMENTS = 16
 _COMPARED = 4
 _SAME = 1e-4
 """Sums in another order differ by less, a value rounded to another int8 step by more."""
-
-
-class Answer(Struct, frozen=True):
-    """What the model says of one sample, and where the time went (milliseconds).
-
-    `outputs` has one array per model output without its batch axis; `classes` is empty unless the steps classify,
-    `boxes` is None unless they detect.
-    """
-
-    outputs: dict[str, NDArray[Any]]
-    classes: tuple[post.Class, ...]
-    pre_ms: float
-    infer_ms: float
-    post_ms: float
-    boxes: tuple[post.Box, ...] | None = None
 
 
 class Predictor:
@@ -106,7 +91,7 @@ class Predictor:
         end = perf_counter_ns()
         return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6, boxes)
 
-    def boxes(self, sample: Sample, outputs: Iterable[NDArray[Any]]) -> tuple[post.Box, ...]:
+    def boxes(self, sample: Sample, outputs: Iterable[NDArray[Any]]) -> tuple[Box, ...]:
         """The objects that these outputs (no batch axis) find in a raw image, best first; none where no step detects.
 
         Raises WrongInput where the sample is no image or the outputs are no such head.

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import Answer, Predictor, Sample
-from edgeward.infer.postprocess import Box
+from edgeward.infer.answer import Box
 from edgeward.records.pipeline import Cascade
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, Sample
+from edgeward.infer.answer import Box
 from edgeward.infer.markers import ASKED, WORDS, framed
-from edgeward.infer.postprocess import Box
 from edgeward.kit.errors import Unavailable
 from edgeward.kit.threads import name_this
 from edgeward.records.bundle import Manifest

@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from edgeward.infer import Answer, Sample
+from edgeward.infer import Answer, Sample, document_of
 from edgeward.kit import codec
 
 
@@ -34,18 +34,7 @@ class Result:
     @cached_property
     def document(self) -> dict[str, Any]:
         """What `edgeward run --json` prints: made once, however many sinks write it."""
-        answer = self.answer
-        times = {"pre": answer.pre_ms, "infer": answer.infer_ms, "post": answer.post_ms}
-        made: dict[str, Any] = {
-            "source": self.source,
-            "at": self.at,
-            "outputs": {output: value.tolist() for output, value in answer.outputs.items()},
-            "latency_ms": {stage: round(value, 4) for stage, value in {**times, "total": sum(times.values())}.items()},
-        }
-        if answer.classes:
-            made["classes"] = answer.classes
-        if answer.boxes is not None:
-            made["boxes"] = answer.boxes
+        made = {"source": self.source, "at": self.at, **document_of(self.answer)}
         if self.crops:
             made["crops"] = [crop and {"classes": crop.classes} for crop in self.crops]
         if self.age_ms is not None:

@@ -9,7 +9,7 @@ import paho.mqtt.client as mqtt
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from parts_around import InThread, broker, free_port, until
-from pipelines import memory, predictor, recording, running
+from pipelines import memory, recording, running
 
 from edgeward.infer import Predictor
 from edgeward.infer.runtimes import load
@@ -201,4 +201,3 @@ def test_what_is_more_than_may_wait_is_told_and_counted(tmp_path):
     assert counts.sinks["sink-0"] == 8
     assert "3 messages wait for it already" in told[0]
     assert "3 results were not taken before the end" in told[-1]
-    assert predictor().session.inputs

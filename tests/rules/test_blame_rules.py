@@ -84,6 +84,13 @@ def test_frames_that_are_hardly_slower_blame_nobody():
     assert blame(late, USUAL, AROUND).cause is None
 
 
+def test_the_slowest_that_are_hardly_slower_do_not_hide_why_the_others_are_late():
+    hit = [Frame(number=number, took_ns=5_000_000, waited_ns=4_000_000) for number in range(4)]
+    slow = [Frame(number=number, took_ns=1_150_000) for number in range(4, 10)]
+    assert blame(hit + slow, USUAL, AROUND).cause == "cpu"
+    assert blame(hit[:1] + slow, USUAL, AROUND).cause is None
+
+
 def test_the_losses_of_a_frame_add_up_to_what_it_took_more():
     frame = Frame(number=1, took_ns=3_000_000, waited_ns=500_000, disk_ns=700_000, slept_ns=100_000)
     assert sum(losses(frame, USUAL, AROUND).values()) == pytest.approx(2_000_000)

@@ -17,13 +17,16 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 NAME = "edgeward-frames-1"
-"""Of the memory file. The number is that of its layout: ASKED, WRITTEN, six words kept free, then SLOTS frames."""
-ASKED, WRITTEN, HEAD_WORDS = 0, 1, 8
+"""Of the memory file. The number is that of its layout: ASKED, WRITTEN, EVERY, five words kept free, then SLOTS frames.
+Of the frames only each EVERYth is looked at, of 0 as of 1 all: what that costs short frames is paid by few of them."""
+ASKED, WRITTEN, EVERY, HEAD_WORDS = 0, 1, 2, 8
 SLOTS, SLOT_WORDS = 16384, 8
-"""A frame: its sequence number, begin and duration (monotonic nanoseconds). With FACTS also the nanoseconds that its
-thread waited for a CPU, and of the process: minor and major faults, involuntary and voluntary switches."""
+"""A frame: its sequence number, begin and duration (monotonic nanoseconds). With MARKS also what the marks took. With
+FACTS the nanoseconds that its thread waited for a CPU, and of the process: minor and major faults, involuntary and
+voluntary switches."""
 TIMES, MARKS, FACTS = 1, 2, 4
 """What may be asked, added up: durations; calls that a uprobe sees; what the kernel tells a process of itself."""
+_PASSED_OVER = 1 << 63
 BEGIN, END = 0x11, 0x12
 SIZE_BYTES = 8 * (HEAD_WORDS + SLOTS * SLOT_WORDS)
 
@@ -64,35 +67,48 @@ def framed(run: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
 
 
 class Frame:
-    """One frame, from its input to its answer, as a `with` block. A frame inside another belongs to that one."""
+    """One frame, from its input to its answer, as a `with` block. A frame inside another belongs to that one.
 
-    __slots__ = ("_asked", "_began", "_facts", "_number")
+    The clock runs between the marks: a mark is a trap, on whose way back the kernel likes to give the CPU to others,
+    and a wait there would make a frame late of which the kernel's program knows nothing.
+    """
+
+    __slots__ = ("_asked", "_before", "_began", "_facts", "_number")
 
     def __enter__(self) -> None:
-        asked = WORDS[ASKED]
-        if asked:
-            thread = get_ident()
-            if thread in _threads_in_a_frame:
-                asked = 0
-            else:
-                _threads_in_a_frame.add(thread)
-        self._asked = asked
-        if asked:
-            self._number = next(_numbers)
-            self._facts = _facts() if asked & FACTS else ()
-            self._began = perf_counter_ns()
-            if asked & MARKS:
-                _mark(self._number << 32 | BEGIN)
+        self._asked = WORDS[ASKED]
+        if not self._asked:
+            return
+        thread = get_ident()
+        if thread in _threads_in_a_frame:
+            self._asked = 0
+            return
+        _threads_in_a_frame.add(thread)
+        self._number = next(_numbers)
+        if self._number % (WORDS[EVERY] or 1):
+            self._asked = _PASSED_OVER
+            return
+        self._facts = _facts() if self._asked & FACTS else ()
+        if self._asked & MARKS:
+            self._before = perf_counter_ns()
+            _mark(self._number << 32 | BEGIN)
+        self._began = perf_counter_ns()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if not self._asked:
             return
+        if self._asked == _PASSED_OVER:
+            _threads_in_a_frame.discard(get_ident())
+            return
+        took = perf_counter_ns() - self._began
+        more: tuple[int, ...] = ()
         if self._asked & MARKS:
             _mark(self._number << 32 | END)
-        took = perf_counter_ns() - self._began
+            more = (perf_counter_ns() - self._before - took,)
         _threads_in_a_frame.discard(get_ident())
-        facts = _facts() if self._facts else ()
-        _record((self._number, self._began, took, *map(int.__sub__, facts, self._facts)))
+        if self._facts:
+            more = tuple(map(int.__sub__, _facts(), self._facts))
+        _record((self._number, self._began, took, *more))
 
 
 def _record(values: tuple[int, ...]) -> None:

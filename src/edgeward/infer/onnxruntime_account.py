@@ -9,8 +9,9 @@ import onnxruntime as ort
 
 from edgeward.infer.account import Account, Assigned, Kernel
 from edgeward.infer.node_times import NodeTime
-from edgeward.infer.onnxruntime_profile import OrtProfile, with_profiling
+from edgeward.infer.onnxruntime_profile import OrtProfile
 from edgeward.infer.onnxruntime_session import CPU, opened, options_for
+from edgeward.infer.onnxruntime_tare import with_profiling
 from edgeward.infer.tensors import Tensors
 
 _GRAPH = "graph.onnx"

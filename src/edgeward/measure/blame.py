@@ -1,5 +1,6 @@
 """Why some inferences were late. Rules only: the facts of frames come in, causes with their share go out."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median
@@ -14,7 +15,10 @@ Cause = Literal["cpu", "memory", "disk", "interrupts", "frequency", "other-threa
 _REALLY_LATE = 0.2
 """A frame that took less than this share more than usual is no late one: caches and the hypervisor do as much."""
 _CLEAR = 0.5
-"""The share of late frames that a cause must lead in before it is named."""
+"""The share of really late frames that a cause must lead in before it is named."""
+_ENOUGH = 0.25
+"""The share of the late frames that must be really late before anything is named: the slowest few of a hundred are
+there always, and where hardly one of them waited, that one explains nothing of the others."""
 _REAL_TIME_BELOW = 100
 """The kernel's priorities 0 to 99 are those of real-time threads."""
 
@@ -115,7 +119,7 @@ def usual_of(frames: Sequence[Frame]) -> Frame:
 
 
 def blame(late: Sequence[Frame], usual: Frame, around: Around) -> Blame:
-    """What most of the late frames have in common, if anything; each is judged by its largest loss."""
+    """What most of those that are really late have in common, if anything; each is judged by its largest loss."""
     lost = [losses(frame, usual, around) for frame in late]
     leads: Counter[Cause] = Counter()
     for frame, each in zip(late, lost, strict=True):
@@ -127,7 +131,9 @@ def blame(late: Sequence[Frame], usual: Frame, around: Around) -> Blame:
         for cause in sorted(_CAUSES, key=lambda one: (-leads[one], -totals[one]))
         if leads[cause] or totals[cause] > 0
     )
-    cause = next((one.cause for one in shares if one.frames_share >= _CLEAR and one.cause != "unseen"), None)
+    really = sum(leads.values())
+    wanted = max(1.0, _CLEAR * really) if really >= _ENOUGH * len(late) else math.inf
+    cause = next((one.cause for one in shares if one.frames >= wanted and one.cause != "unseen"), None)
     return Blame(
         cause=cause,
         confidence=totals[cause] / max(1.0, sum(totals.values())) if cause else 0.0,

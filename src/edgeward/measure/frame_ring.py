@@ -18,6 +18,8 @@ _MINE = f"/memfd:{markers.NAME}"
 
 NUMBER, BEGAN, TOOK, DELAY, MINOR, MAJOR, INVOLUNTARY, VOLUNTARY = range(8)
 """The columns of a frame."""
+MARKED = DELAY
+"""With MARKS, what the marks took."""
 
 
 class FrameRing:
@@ -42,8 +44,9 @@ class FrameRing:
         self.ask(0)
         os.close(self._file)
 
-    def ask(self, what: int) -> None:
-        """From now on frames are recorded with `what` (a sum of TIMES, MARKS and FACTS); 0 ends it."""
+    def ask(self, what: int, every: int = 1) -> None:
+        """From now on each `every`th frame is recorded with `what` (a sum of TIMES, MARKS and FACTS); 0 ends it."""
+        self._words[markers.EVERY] = every
         self._words[markers.ASKED] = what
 
     def asked(self) -> int:

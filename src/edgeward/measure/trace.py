@@ -1,5 +1,6 @@
 """Watches the inferences of a process for a while, traced and untraced in turn, and says what made some late."""
 
+import math
 import os
 from collections.abc import Callable
 from time import monotonic, sleep
@@ -13,7 +14,7 @@ from edgeward.infer import markers
 from edgeward.kit.errors import Failed, Unavailable, Unsupported
 from edgeward.measure import bpftrace_run, surroundings
 from edgeward.measure.blame import Around, Blame, Frame, Runner, blame, usual_of
-from edgeward.measure.frame_cost import Overhead, overhead, record_ns
+from edgeward.measure.frame_cost import Overhead, marks_ns, overhead, record_ns
 from edgeward.measure.frame_ring import DELAY, INVOLUNTARY, MAJOR, MINOR, NUMBER, TOOK, VOLUNTARY, FrameRing
 from edgeward.records.base import Record
 
@@ -24,6 +25,9 @@ FIRST_FRAME_S = 10.0
 _POLL_S = 0.05
 _ORDINARY_FRAMES = 150
 """About so many frames that are not late are looked at in each round, for what is usual."""
+_LOOK_NS, _LOOK_SHARE = 15_000, 0.01
+"""What it may take to look at a frame in the kernel (two traps, and a record), and the share of a frame's time that
+this may take: of short frames only some are looked at."""
 _NO_FRAMES = np.zeros((0, markers.SLOT_WORDS), np.int64)
 
 
@@ -68,6 +72,7 @@ class _Look:
         self.traced: list[NDArray[np.int64]] = []
         self.untraced: list[NDArray[np.int64]] = []
         self.seen: list[Frame] = []
+        self.every = 0
         self.ordinary: set[int] = set()
         self.disk_bytes: dict[str, int] = {}
         self.absent: tuple[str, ...] = ()
@@ -134,14 +139,14 @@ def _watch(ring: FrameRing, wish: Wish, look: _Look, tell: Callable[[str, float]
 def _watch_once(ring: FrameRing, wish: Wish, look: _Look) -> None:
     """One round of bpftrace."""
     times = np.concatenate([*look.untraced, *look.traced])[:, TOOK]
-    seconds = wish.seconds * (1 - _UNTRACED_SHARE) / wish.rounds
-    every = int(max(1, seconds * 1e9 / max(1.0, float(np.median(times))) / _ORDINARY_FRAMES))
-    run = bpftrace_run.Bpftrace(ring.pid, late_ns=_print_from_ns(times, wish), every=every)
+    look.every = look.every or looked_at_every(times, wish)
+    every = ordinary_every(times, wish, look.every)
+    run = bpftrace_run.Bpftrace(ring.pid, late_ns=print_from_ns(times, wish), every=every)
     try:
         with run:
             ring.take()
-            ring.ask(markers.TIMES | markers.MARKS)
-            _gather(ring, look, look.traced, seconds)
+            ring.ask(markers.TIMES | markers.MARKS, look.every)
+            _gather(ring, look, look.traced, _traced_s(wish))
     finally:
         ring.ask(markers.TIMES)
         look.add(run.stop(), every, run.absent)
@@ -191,7 +196,26 @@ def _gather(ring: FrameRing, look: _Look, into: list[NDArray[np.int64]], seconds
     into.append(np.concatenate([*taken, ring.take()]))
 
 
-def _print_from_ns(times: NDArray[np.int64], wish: Wish) -> int:
+def _traced_s(wish: Wish) -> float:
+    """Of one round."""
+    return wish.seconds * (1 - _UNTRACED_SHARE) / wish.rounds
+
+
+def looked_at_every(times: NDArray[np.int64], wish: Wish) -> int:
+    """Each so manieth frame is looked at, so that it costs little of such frames' time; all, where late is a duration
+    that somebody named, and so may be rare."""
+    if wish.late_ms is not None:
+        return 1
+    return math.ceil(_LOOK_NS / (_LOOK_SHARE * max(1.0, float(np.median(times)))))
+
+
+def ordinary_every(times: NDArray[np.int64], wish: Wish, looked_at: int) -> int:
+    """Each so manieth frame is printed without regard to its duration; of those that are looked at."""
+    frames = _traced_s(wish) * 1e9 / max(1.0, float(np.median(times)))
+    return looked_at * int(max(1, frames / looked_at / _ORDINARY_FRAMES))
+
+
+def print_from_ns(times: NDArray[np.int64], wish: Wish) -> int:
     """From which duration on the kernel prints a frame: a good deal before what will count as late, for that is known
     at the end only."""
     if wish.late_ms is not None:
@@ -209,7 +233,11 @@ def _own_frame(row: NDArray[np.int64]) -> Frame:
 def _told(ring: FrameRing, wish: Wish, look: _Look, missing: bpftrace_run.Missing | None, seconds: float,
           around: surroundings.Surroundings) -> Trace:  # fmt: skip
     traced = np.concatenate([_NO_FRAMES, *look.traced])
-    recorded = markers.TIMES if missing is None else markers.TIMES | markers.FACTS
+    recorded = (
+        record_ns(markers.TIMES) + marks_ns(look.traced)
+        if missing is None
+        else record_ns(markers.TIMES | markers.FACTS)
+    )
     from_ns = late_from_ns(traced[:, TOOK], wish)
     late_numbers = {int(number) for number in traced[traced[:, TOOK] >= from_ns][:, NUMBER]}
     seen = {frame.number: frame for frame in look.seen}
@@ -223,7 +251,7 @@ def _told(ring: FrameRing, wish: Wish, look: _Look, missing: bpftrace_run.Missin
     return Trace(
         pid=ring.pid, way="bpftrace" if missing is None else "own counters", seconds=seconds, frames=len(traced),
         late_from_ms=from_ns / 1e6, late=late, missed=len(late_numbers) - len(late), lost=ring.lost,
-        blame=judged, overhead=overhead(look.untraced, look.traced, record_ns(recorded)),
+        blame=judged, overhead=overhead(look.untraced, look.traced, recorded, max(1, look.every)),
         disk_bytes=dict(sorted(look.disk_bytes.items(), key=lambda item: -item[1])[:3]),
         pressure=around.pressure, interrupts_per_s=around.interrupts_per_s, busiest=around.busiest,
         disk_wait=around.disk_wait, steal=around.steal, unseen=unseen(missing, look.absent, around), ended=look.ended,

@@ -21,6 +21,8 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from edgeward import bundle
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit.files import new_folder
+from edgeward.measure import bpftrace_run
+from edgeward.measure.frame_ring import FrameRing
 from edgeward.records.model import Classify, Model, Normalize, TensorSpec
 
 # `x` rounds of work (1 and more), so that a test can make a request last as long as it needs.
@@ -163,6 +165,30 @@ def test_a_stop_finishes_the_request_under_way(serving: Serving, number: signal.
     assert b'"data":[300000.0,2.0]' in reply
     _, said = serving.process.communicate(timeout=60)
     assert (serving.process.returncode, said) == (0, "")
+
+
+@pytest.mark.slow
+def test_a_running_service_is_traced_and_goes_on(serving: Serving) -> None:
+    """With bpftrace where it can be had, else with the service's own counters."""
+    client = InferenceServerClient("{}:{}".format(*serving.address))
+    sample = InferInput("x", [1, 2], "FP32")
+    sample.set_data_from_numpy(np.array([[100, 2]], np.float32))
+    pid = str(serving.process.pid)
+    tracer = subprocess.Popen(command("trace", pid, "--seconds", "2", "--json"), stdout=subprocess.PIPE, text=True)
+    asked = 0
+    while tracer.poll() is None:
+        assert client.infer("work", [sample]).as_numpy("y").tolist() == [[200, 4]]
+        asked += 1
+    found = json.loads(tracer.communicate()[0])
+    assert tracer.returncode == 0
+    assert found["pid"] == serving.process.pid
+    assert found["way"] == ("own counters" if bpftrace_run.missing() else "bpftrace"), found["unseen"]
+    assert 10 < found["frames"] <= asked
+    assert found["late"]
+    assert all(frame["took_ns"] >= 1e6 * found["late_from_ms"] for frame in found["late"])
+    with FrameRing(serving.process.pid) as ring:
+        assert ring.asked() == 0
+    assert client.infer("work", [sample]).as_numpy("y").tolist() == [[200, 4]]
 
 
 def test_a_used_port_is_told_before_any_model_is_loaded(made: Made, tmp_path: Path) -> None:

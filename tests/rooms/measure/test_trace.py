@@ -11,7 +11,7 @@ import pytest
 from edgeward.infer import markers
 from edgeward.kit.errors import Unavailable, WrongInput
 from edgeward.measure import bpftrace_run, surroundings, trace
-from edgeward.measure.frame_ring import NUMBER, TOOK, FrameRing
+from edgeward.measure.frame_ring import MARKED, NUMBER, TOOK, FrameRing
 
 LOOP = """
 import sys, time
@@ -63,6 +63,26 @@ def test_frames_are_counted_while_asked_and_not_after(process):
         ring.take()
         trace.sleep(0.05)
         assert len(ring.take()) == 0
+
+
+def test_one_of_several_frames_is_looked_at(process):
+    pid = process("time.sleep(0.002)").pid
+    with FrameRing(pid) as ring:
+        ring.ask(markers.TIMES | markers.MARKS, every=5)
+        trace.sleep(0.3)
+        frames = ring.take()
+    assert len(frames) > 2
+    assert (frames[:, NUMBER] % 5 == 0).all()
+    assert (np.diff(frames[:, NUMBER]) == 5).all()
+    assert (frames[:, MARKED] > 0).all()
+
+
+def test_only_short_frames_are_passed_over():
+    short, long = np.full(9, 250_000, np.int64), np.full(9, 5_000_000, np.int64)
+    slowest, named = trace.Wish(10, 99, None), trace.Wish(10, 99, 20.0)
+    assert trace.looked_at_every(short, slowest) == 6
+    assert trace.looked_at_every(long, slowest) == trace.looked_at_every(short, named) == 1
+    assert trace.ordinary_every(short, slowest, 6) % 6 == 0
 
 
 def test_a_frame_inside_another_belongs_to_it():

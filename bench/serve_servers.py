@@ -55,8 +55,8 @@ def edgeward(model: bytes, local: Path | None = None) -> None:
     served.warm_up({spec.name: np.zeros([int(dim) for dim in spec.shape], spec.dtype) for spec in inputs})
     listener = bind("127.0.0.1", 0)
     app = create_app([served], Limits())
-    shared = None if local is None else LocalServer(local, app.find, app.about, Limits())
-    serve(app, listener, lambda: print(url_of(listener), flush=True), shared)
+    shared = None if local is None else LocalServer(local, app.catalog, Limits())
+    serve(app, listener, lambda: print(url_of(listener), flush=True), [] if shared is None else [shared])
 
 
 if __name__ == "__main__":

@@ -62,10 +62,10 @@ def command(
         )
         url = serve.url_of(listener)
         app = serve.create_app(models, limits)
-        shared = (
-            None if local is None else serve.LocalServer(local, app.find, app.about, limits, group=_group(socket_group))
+        shared = None if local is None else serve.LocalServer(local, app.catalog, limits, group=_group(socket_group))
+        finished = serve.serve(
+            app, listener, lambda: _tell_ready(models, url, local), [] if shared is None else [shared]
         )
-        finished = serve.serve(app, listener, lambda: _tell_ready(models, url, local), shared)
     if not finished:
         console.note(f"edgeward: stopped with a request still running after {serve.STOP_S} s, or at a second Ctrl-C")
         os._exit(1)  # Python would wait for the thread that runs it

@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeward.serve.catalog import check_names
     from edgeward.serve.declared import Declared
-    from edgeward.serve.http import Application, check_names, create_app
+    from edgeward.serve.http import Application, create_app
     from edgeward.serve.intake import Limits, enough_request_bytes
     from edgeward.serve.local import LocalServer
     from edgeward.serve.models import ServedModel
@@ -41,7 +42,7 @@ _PLACES = {
     "STOP_S": "server",
     "ServedModel": "models",
     "bind": "server",
-    "check_names": "http",
+    "check_names": "catalog",
     "create_app": "http",
     "enough_request_bytes": "intake",
     "serve": "server",

@@ -1,178 +1,179 @@
-"""The inference service as an ASGI application: Open Inference Protocol v2, /metrics, and a live page at /."""
+"""The inference service over HTTP: Open Inference Protocol v2, /metrics, and a live page at /."""
 
-import asyncio
-import contextlib
-import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any
+from urllib.parse import unquote
 
 import msgspec
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.exposition import choose_encoder
 
 from edgeward import __version__
 from edgeward.kit.clock import Clock, SystemClock
-from edgeward.kit.errors import WrongInput
-from edgeward.serve import protocol
-from edgeward.serve.intake import Limits, Refusal, refusal_of
-from edgeward.serve.models import ServedModel
-from edgeward.serve.protocol import Port
-from edgeward.serve.stats import Collector, Spent, summary
+from edgeward.serve import exposition, protocol
+from edgeward.serve.catalog import Catalog
+from edgeward.serve.connection import Answer, Asked
+from edgeward.serve.intake import Clients, Limits, Refusal, refusal_of
+from edgeward.serve.models import Ran, ServedModel
+from edgeward.serve.protocol import Request
+from edgeward.serve.stats import Spent, summary
 
-Scope = Mapping[str, Any]
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
-
-_JSON = (b"content-type", b"application/json")
-_BINARY = (b"content-type", b"application/octet-stream")
-_CLOSE = (b"connection", b"close")
-_HTML: Headers = [
-    (b"content-type", b"text/html; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (
-        b"content-security-policy",
-        b"default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'",
-    ),
-]
+_JSON = b"content-type: application/json\r\n"
+_BINARY = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
+_HTML = (
+    b"content-type: text/html; charset=utf-8\r\ncache-control: no-cache\r\n"
+    b"content-security-policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    b"connect-src 'self'\r\n"
+)
 _CLIENT_LEFT = 499  # as nginx counts a client that went away before it was answered
-_LINGER_S = 10.0
 
+_SERVER = {
+    "name": "edgeward",
+    "version": __version__,
+    "extensions": ["binary_tensor_data", "classification", "statistics"],
+}
 
-class _Answer(NamedTuple):
-    status: int
-    headers: Headers
-    body: bytes
-
-
-class _ClientLeft(Exception):
-    """The connection ended before the request did; nobody waits for an answer."""
-
-
-_Page = Callable[[Scope], _Answer]
+_Page = Callable[[Asked], Answer]
 
 
 class Application:
     """Answers requests for `models`. `ready` is what health checks are told; the server clears it before it stops."""
 
     def __init__(self, models: Sequence[ServedModel], limits: Limits, clock: Clock) -> None:
-        self.models = tuple(models)
+        self.catalog = Catalog(models)
+        self.limits = limits
+        self.clients = Clients(limits)
         self.ready = True
-        self._limits = limits
         self._clock = clock
         self._started_s = clock.monotonic_s()
-        self._held_bytes = 0
-        self._registry = CollectorRegistry()
-        self._registry.register(Collector(self.models))
-        ProcessCollector(registry=self._registry)
         self._html = (Path(__file__).parent / "page.html").read_bytes()
-        places = _places(self.models)
-        self._infer = {f"{place}/infer": model for place, model in places.items()}
+        self._infer: dict[bytes, ServedModel] = {}
+        self._pages: dict[str, _Page] = {}
+        self.put(models)
+
+    @property
+    def models(self) -> tuple[ServedModel, ...]:
+        return self.catalog.models
+
+    def put(self, models: Sequence[ServedModel]) -> None:
+        """From now on these are served; requests that have begun end with the model that they began with."""
+        self.catalog.put(models)
+        places = self.catalog.places
+        self._infer = {f"{place}/infer".encode(): model for place, model in places.items()}
         self._pages = self._make_pages(places)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        model = self._infer.get(scope["path"])
-        if model is not None and scope["method"] == "POST":
-            await self._answer_inference(model, scope["headers"], receive, send)
-            return
+    # --- what a connection asks
+
+    def opened(self, asked: Asked) -> Answer | None:
+        """Knows by its head where a request goes, and refuses the one that need not be read."""
+        if asked.method == b"POST":
+            model = self._infer.get(asked.url) or self._infer.get(_path(asked.url).encode())
+            if model is not None:
+                asked.model = model
+                model.stats.in_flight += 1
+                return self._refusal_by(self._check_head, asked)
+        return self._refusal_by(self._check_length, asked)
+
+    def hold(self, asked: Asked, size: int) -> Answer | None:
+        return self._refusal_by(partial(self.clients.hold, asked, size), asked)
+
+    def answer(self, asked: Asked) -> Answer | Awaitable[Answer]:
+        if asked.model is not None:
+            return self._answer_inference(asked, asked.model)
         try:
-            answer = self._answer_page(scope)
+            return self._answer_page(asked)
         except Refusal as refusal:
-            answer = _refused(refusal)
-        await _reply(send, answer)
+            return refused(refusal)
+
+    def closed(self, asked: Asked) -> None:
+        self.clients.release(asked)
+        if asked.model is not None:
+            asked.model.stats.in_flight -= 1
+            asked.model.stats.ended(asked.status or _CLIENT_LEFT)
+
+    def _refusal_by(self, check: Callable[[Asked], None], asked: Asked) -> Answer | None:
+        try:
+            check(asked)
+        except Refusal as refusal:
+            asked.status = refusal.status
+            return refused(refusal)
+        return None
+
+    def _check_head(self, asked: Asked) -> None:
+        encoding = asked.headers.get(b"content-encoding", b"").lower()
+        if encoding not in (b"", b"identity"):
+            raise Refusal(415, f"the body is encoded as {encoding[:40].decode('latin-1')!r}; send it as it is")
+        size = asked.headers.get(b"inference-header-content-length")
+        if size is not None and (not size.isdigit() or len(size) > 18):
+            told = size[:40].decode("latin-1")
+            raise Refusal(400, f"Inference-Header-Content-Length is a number of bytes, got {told!r}")
+        self._check_length(asked)
+        self.clients.enter(asked)
+
+    def _check_length(self, asked: Asked) -> None:
+        length = asked.headers.get(b"content-length")
+        if length is not None:
+            self.clients.check_length(int(length))
 
     # --- inference
 
-    async def _answer_inference(self, model: ServedModel, headers: Headers, receive: Receive, send: Send) -> None:
-        """Every way a request for inference can go: one reply and one count for each."""
-        model.stats.in_flight += 1
-        unread = False
+    def _answer_inference(self, asked: Asked, model: ServedModel) -> Answer | Awaitable[Answer]:
+        """Short work is answered at once; other work when the model's thread has done it."""
+        start = perf_counter()
         try:
-            answer = await self._infer_one(model, headers, receive)
-        except _ClientLeft:
-            model.stats.ended(_CLIENT_LEFT)
-            return
-        except Exception as error:  # noqa: BLE001 - the one broad catch of the service: a client gets a sentence
-            refusal = refusal_of(error, model)
-            answer, unread = _refused(refusal), refusal.unread
-        finally:
-            model.stats.in_flight -= 1
-        model.stats.ended(answer.status)
-        await (_reply_and_drain(receive, send, answer) if unread else _reply(send, answer))
+            model.make_room(self.limits.waiting)
+            size = asked.headers.get(b"inference-header-content-length")
+            request = protocol.decode(asked.body, None if size is None else int(size), model.signature)
+            pre_s = perf_counter() - start
+            ran = model.at_once(request.tensors, request.samples)
+            if ran is not None:
+                return self._answered(asked, model, request, ran, pre_s)
+        except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
+            return self._failed(asked, model, error)
+        deadline_s = self.limits.deadline_s(asked.began, request.timeout_us)
+        later = model.in_turn(request.tensors, request.samples, deadline_s, asked)
+        return self._answer_later(asked, model, request, later, pre_s)
 
-    async def _infer_one(self, model: ServedModel, headers: Headers, receive: Receive) -> _Answer:
-        began = perf_counter()
-        length, json_bytes = _asked(headers)
-        if length is not None and length > self._limits.request_bytes:
-            raise self._too_large(f"{length} bytes")
-        held = _Held(self)
+    async def _answer_later(
+        self, asked: Asked, model: ServedModel, request: Request, later: Coroutine[Any, Any, Ran], pre_s: float
+    ) -> Answer:
         try:
-            body = await _read(receive, held)
-            start = perf_counter()
-            model.make_room(self._limits.waiting)
-            request = protocol.decode(body, json_bytes, model.signature)
-            decoded = perf_counter()
-            ran = await model.answer(request.tensors, request.samples)
-            answered = perf_counter()
-            reply = protocol.encode(request, ran.outputs, model.signature, model.name, model.version)
-        finally:
-            self._held_bytes -= held.bytes
+            return self._answered(asked, model, request, await later, pre_s)
+        except Exception as error:  # noqa: BLE001 - the same
+            return self._failed(asked, model, error)
+
+    def _answered(self, asked: Asked, model: ServedModel, request: Request, ran: Ran, pre_s: float) -> Answer:
+        answered = perf_counter()
+        reply = protocol.encode(request, ran.outputs, model.signature, model.name, model.version)
         done = perf_counter()
-        pre_s, post_s = decoded - start + ran.pre_s, done - answered + ran.post_s
-        model.stats.answered(Spent(pre_s, ran.infer_s, post_s, done - began), request.samples)
-        return _inferred(reply)
+        spent = Spent(pre_s + ran.pre_s, ran.infer_s, done - answered + ran.post_s, done - asked.began)
+        model.stats.answered(spent, request.samples)
+        asked.status = 200
+        return Answer(200, _JSON if reply.json_bytes is None else _BINARY % reply.json_bytes, reply.body)
 
-    def find(self, name: str, version: str) -> ServedModel:
-        """The model of this name, the newest where `version` is empty. Raises Refusal where there is none."""
-        path = f"/v2/models/{name}/versions/{version}" if version else f"/v2/models/{name}"
-        model = self._infer.get(f"{path}/infer")
-        if model is None:
-            raise Refusal(404, _unknown(path, self.models))
-        return model
-
-    def about(self, model: ServedModel) -> dict[str, Any]:
-        """What goes in and out of it."""
-        return {
-            "name": model.name,
-            "versions": [other.version for other in self.models if other.name == model.name],
-            "platform": model.platform,
-            "inputs": [_described(port) for port in model.signature.inputs.values()],
-            "outputs": [_described(port) for port in model.signature.outputs.values()],
-        }
-
-    def hold(self, size: int, held: int) -> None:
-        """Counts `size` more bytes of a body that now has `held`. Raises Refusal where either limit is passed."""
-        self._held_bytes += size
-        if held > self._limits.request_bytes:
-            raise self._too_large(f"more than {self._limits.request_bytes} bytes")
-        if self._held_bytes > self._limits.held_bytes:
-            sentence = f"the server holds {self._held_bytes} bytes of requests already; try again in 1 s"
-            raise Refusal(503, sentence, retry_after_s=1, unread=True)
-
-    def _too_large(self, size: str) -> Refusal:
-        limit = self._limits.request_bytes
-        return Refusal(413, f"the body has {size}; this server takes {limit} (--max-request-bytes)", unread=True)
+    def _failed(self, asked: Asked, model: ServedModel, error: Exception) -> Answer:
+        refusal = refusal_of(error, model)
+        asked.status = refusal.status
+        return refused(refusal)
 
     # --- everything else: GET
 
-    def _answer_page(self, scope: Scope) -> _Answer:
-        path, method = scope["path"], scope["method"]
-        if path in self._infer:
+    def _answer_page(self, asked: Asked) -> Answer:
+        path, method = _path(asked.url), asked.method.decode("latin-1")
+        if path.encode() in self._infer:
             raise Refusal(405, f"{path} takes POST, got {method}", allow="POST")
         page = self._pages.get(path) or self._pages.get(path.rstrip("/"))
         if page is None:
-            raise Refusal(404, _unknown(path, self.models))
+            raise Refusal(404, self.catalog.unknown(path))
         if method not in ("GET", "HEAD"):
             raise Refusal(405, f"{path} takes GET, got {method}", allow="GET, HEAD")
-        return page(scope)
+        return page(asked)
 
     def _make_pages(self, places: Mapping[str, ServedModel]) -> dict[str, _Page]:
         pages: dict[str, _Page] = {
-            "": lambda _: _Answer(200, _HTML, self._html),
-            "/": lambda _: _Answer(200, _HTML, self._html),
+            "": lambda _: Answer(200, _HTML, self._html),
+            "/": lambda _: Answer(200, _HTML, self._html),
             "/metrics": self._metrics,
             "/v2": lambda _: _json(200, _SERVER),
             "/v2/health/live": lambda _: _json(200, {"live": True}),
@@ -185,127 +186,43 @@ class Application:
         pages["/v2/models/stats"] = partial(self._stats, self.models)
         return pages
 
-    def _metrics(self, scope: Scope) -> _Answer:
-        accept = next((value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"), "")
-        encode, content_type = choose_encoder(accept)
-        return _Answer(200, [(b"content-type", content_type.encode())], encode(self._registry))
+    def _metrics(self, asked: Asked) -> Answer:
+        openmetrics = b"application/openmetrics-text" in asked.headers.get(b"accept", b"")
+        content_type, text = exposition.exposed(self.models, openmetrics=openmetrics)
+        return Answer(200, b"content-type: %b\r\n" % content_type.encode(), text.encode())
 
-    def _metadata(self, model: ServedModel, _: Scope) -> _Answer:
-        return _json(200, self.about(model))
+    def _metadata(self, model: ServedModel, _: Asked) -> Answer:
+        return _json(200, self.catalog.about(model))
 
-    def _model_ready(self, model: ServedModel, _: Scope) -> _Answer:
+    def _model_ready(self, model: ServedModel, _: Asked) -> Answer:
         return _json(200 if self.ready else 503, {"name": model.name, "ready": self.ready})
 
-    def _stats(self, models: Sequence[ServedModel], _: Scope) -> _Answer:
+    def _stats(self, models: Sequence[ServedModel], _: Asked) -> Answer:
         uptime_s = round(self._clock.monotonic_s() - self._started_s, 1)
         rows = [{**_about(model), **summary(model.stats), "queued": model.queued} for model in models]
         return _json(200, {"model_stats": rows, "server": {**_SERVER, "uptime_s": uptime_s, "ready": self.ready}})
 
 
 def create_app(models: Sequence[ServedModel], limits: Limits, clock: Clock | None = None) -> Application:
-    """The ASGI application that serves `models`. Raises WrongInput for two of the same name and version."""
-    check_names((model.name, model.version) for model in models)
+    """What serves `models`. Raises WrongInput for two of the same name and version."""
     return Application(models, limits, clock or SystemClock())
 
 
-def check_names(names: Iterable[tuple[str, str]]) -> None:
-    """Raises WrongInput where a name and version comes twice."""
-    seen = set()
-    for name, version in names:
-        if (name, version) in seen:
-            raise WrongInput(f"{name} {version} is given twice; clients could not tell the two apart")
-        seen.add((name, version))
+def refused(refusal: Refusal) -> Answer:
+    head = _JSON
+    if refusal.retry_after_s:
+        head += b"retry-after: %d\r\n" % refusal.retry_after_s
+    if refusal.allow:
+        head += b"allow: %b\r\n" % refusal.allow.encode()
+    return Answer(refusal.status, head, msgspec.json.encode({"error": refusal.sentence}))
 
 
-_SERVER = {
-    "name": "edgeward",
-    "version": __version__,
-    "extensions": ["binary_tensor_data", "classification", "statistics"],
-}
-
-
-class _Held:
-    """How many bytes of one request's body the service holds."""
-
-    __slots__ = ("_app", "bytes")
-
-    def __init__(self, app: Application) -> None:
-        self._app = app
-        self.bytes = 0
-
-    def add(self, size: int) -> None:
-        self.bytes += size
-        self._app.hold(size, self.bytes)
-
-
-async def _read(receive: Receive, held: _Held) -> bytes | bytearray:
-    """The whole body; one that came in one piece is not copied."""
-    message = await receive()
-    body: bytes = _part(message, held)
-    if not message["more_body"]:
-        return body
-    whole = bytearray(body)
-    while message["more_body"]:
-        message = await receive()
-        whole += _part(message, held)
-    return whole
-
-
-def _part(message: Mapping[str, Any], held: _Held) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise _ClientLeft
-    part: bytes = message["body"]
-    held.add(len(part))
-    return part
-
-
-def _asked(headers: Headers) -> tuple[int | None, int | None]:
-    """The body's length and the length of its JSON part, where the headers tell them."""
-    length = json_bytes = None
-    for name, value in headers:
-        if name == b"content-length":
-            length = int(value)
-        elif name == b"inference-header-content-length":
-            if not value.isdigit() or len(value) > 18:
-                sentence = f"Inference-Header-Content-Length is a number of bytes, got {value[:40].decode('latin-1')!r}"
-                raise Refusal(400, sentence, unread=True)
-            json_bytes = int(value)
-        elif name == b"content-encoding" and value.lower() not in (b"identity", b""):
-            sentence = f"the body is encoded as {value[:40].decode('latin-1')!r}; send it as it is"
-            raise Refusal(415, sentence, unread=True)
-    return length, json_bytes
-
-
-def _places(models: Iterable[ServedModel]) -> dict[str, ServedModel]:
-    """Where each model is found: under its version, and the newest of a name also without one."""
-    places = {}
-    for model in sorted(models, key=lambda model: _age(model.version)):
-        places[f"/v2/models/{model.name}"] = model
-        places[f"/v2/models/{model.name}/versions/{model.version}"] = model
-    return places
-
-
-def _age(version: str) -> tuple[Any, ...]:
-    """Orders versions as people do: 1.9 before 1.10, and 2.0-rc1 before 2.0."""
-    main, _, early = version.partition("-")
-    return _pieces(main), not early, _pieces(early)
-
-
-def _pieces(text: str) -> list[tuple[int, int, str]]:
-    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in re.findall(r"[0-9]+|[^0-9.]+", text)]
-
-
-def _unknown(path: str, models: Sequence[ServedModel]) -> str:
-    served = ", ".join(f"{model.name} {model.version}" for model in models) or "no model"
-    match path.split("/")[1:]:
-        case ["v2", "models", name, *_] if name and not any(model.name == name for model in models):
-            return f"there is no model {name[:80]!r}; this server has {served}"
-        case ["v2", "models", name, "versions", version, *_] if not any(
-            (model.name, model.version) == (name, version) for model in models
-        ):
-            return f"model {name!r} has no version {version[:80]!r}; this server has {served}"
-        case _:
-            return f"there is nothing at {path[:80]!r}; see /v2, /v2/models/NAME, /metrics and /"
+def _path(url: bytes) -> str:
+    """Of a request's target: without the host that a proxy's client names, and without a query."""
+    text = url.decode("latin-1").partition("?")[0].partition("#")[0]
+    if text[:7].lower() == "http://":
+        text = "/" + text[7:].partition("/")[2]
+    return unquote(text)
 
 
 def _about(model: ServedModel) -> dict[str, Any]:
@@ -313,43 +230,5 @@ def _about(model: ServedModel) -> dict[str, Any]:
     return {"name": model.name, "version": model.version, **how}
 
 
-def _described(port: Port) -> dict[str, Any]:
-    return {"name": port.name, "datatype": port.datatype, "shape": port.shape}
-
-
-def _inferred(reply: protocol.Reply) -> _Answer:
-    if reply.json_bytes is None:
-        return _Answer(200, [_JSON], reply.body)
-    return _Answer(200, [_BINARY, (b"inference-header-content-length", b"%d" % reply.json_bytes)], reply.body)
-
-
-def _json(status: int, document: Any) -> _Answer:
-    return _Answer(status, [_JSON], msgspec.json.encode(document))
-
-
-def _refused(refusal: Refusal) -> _Answer:
-    headers = [_JSON]
-    if refusal.retry_after_s:
-        headers.append((b"retry-after", b"%d" % refusal.retry_after_s))
-    if refusal.allow:
-        headers.append((b"allow", refusal.allow.encode()))
-    return _Answer(refusal.status, headers, msgspec.json.encode({"error": refusal.sentence}))
-
-
-async def _reply(send: Send, answer: _Answer) -> None:
-    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-async def _reply_and_drain(receive: Receive, send: Send, answer: _Answer) -> None:
-    """Replies at once, then reads and drops what the client still sends: closing with bytes unread would reset the
-    connection, and a client that sends all before it reads would never see the reply."""
-    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body)), _CLOSE]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_LINGER_S):
-            while (await receive()).get("more_body"):
-                pass
-    await send({"type": "http.response.body", "body": b""})
+def _json(status: int, document: Any) -> Answer:
+    return Answer(status, _JSON, msgspec.json.encode(document))

@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Coroutine
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ from edgeward.kit.errors import Failed, WrongInput, from_os_error
 from edgeward.link import wire
 from edgeward.link.wire import ALIGNMENT, MESSAGE_BYTES, Kind, Place, Tensor
 from edgeward.serve import protocol
+from edgeward.serve.catalog import Catalog
 from edgeward.serve.intake import Limits, Refusal, refusal_of
 from edgeward.serve.models import Ran, ServedModel
 from edgeward.serve.stats import Spent
@@ -41,17 +42,13 @@ _CREDENTIALS = struct.Struct("3i")
 _SO_PEERGROUPS = 59
 _KNOWN = 32
 
-Find = Callable[[str, str], ServedModel]
-Describe = Callable[[ServedModel], Mapping[str, Any]]
-
 
 class LocalServer:
-    """Listens at `path` from `start` to `stop`. `find` gives the model of a name and version, or raises Refusal."""
+    """Listens at `path` from `start` to `stop`."""
 
-    def __init__(self, path: Path, find: Find, describe: Describe, limits: Limits, *, group: int | None = None) -> None:
+    def __init__(self, path: Path, catalog: Catalog, limits: Limits, *, group: int | None = None) -> None:
         self.path = path
-        self.find = find
-        self.describe = describe
+        self.catalog = catalog
         self.limits = limits
         self.clients: set[_Client] = set()
         self.stopping = False
@@ -119,6 +116,10 @@ class _Client:
         self._unsent: deque[bytes] = deque()
         self._watch: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def gone(self) -> bool:
+        return self not in self._server.clients
 
     @property
     def under_way(self) -> int:
@@ -218,11 +219,11 @@ class _Client:
         reader = wire.Reader(message, wire.HEAD.size)
         name, version = reader.take(wire.DESCRIBE)
         try:
-            model = self._server.find(reader.text(name), reader.text(version))
+            model = self._server.catalog.find(reader.text(name), reader.text(version))
         except Refusal as refusal:
             self._send(_error(number, refusal.status, refusal.sentence))
             return
-        self._send(wire.head(Kind.description, number) + msgspec.json.encode(self._server.describe(model)))
+        self._send(wire.head(Kind.description, number) + msgspec.json.encode(self._server.catalog.about(model)))
 
     def _infer(self, number: int, message: bytes) -> None:
         """Short work is answered before this returns; other work when the model's thread has done it."""
@@ -231,7 +232,7 @@ class _Client:
         known = self._known.get(body)
         asked = wire.read_infer(message) if known is None else known.asked
         try:
-            model = self._server.find(asked.model, asked.version)
+            model = self._server.catalog.find(asked.model, asked.version)
         except Refusal as refusal:
             self._send(_error(number, refusal.status, refusal.sentence))
             return
@@ -248,7 +249,8 @@ class _Client:
             decoded = perf_counter()
             ran = model.at_once(request.tensors, request.samples)
             if ran is None:
-                later = model.in_turn(request.tensors, request.samples, job.deadline_s)
+                deadline_s = self._server.limits.deadline_s(began, job.timeout_us)
+                later = model.in_turn(request.tensors, request.samples, deadline_s, self)
             else:
                 self._answer(job, request, ran, decoded - began)
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
@@ -347,8 +349,8 @@ class _Job(NamedTuple):
     region: memoryview
 
     @property
-    def deadline_s(self) -> float:
-        return self.began + self.asked.deadline_ms / 1e3 if self.asked.deadline_ms else float("inf")
+    def timeout_us(self) -> int:
+        return self.asked.deadline_ms * 1000
 
     def decode(self, message: bytes) -> protocol.Request:
         """Raises WrongInput for what does not fit the model, or is not where the client says."""

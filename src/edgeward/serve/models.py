@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,13 @@ class Late(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the request waited for its turn until its deadline had passed; it was not run")
+
+
+class Asker(Protocol):
+    """Who waits for an answer; `gone` when nobody does any more."""
+
+    @property
+    def gone(self) -> bool: ...
 
 
 class Ran(NamedTuple):
@@ -134,16 +141,18 @@ class ServedModel:
         self._learn((ran.pre_s + ran.infer_s + ran.post_s) / usual_samples)
         return ran
 
-    async def in_turn(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf) -> Ran:
+    async def in_turn(
+        self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf, asker: Asker | None = None
+    ) -> Ran:
         """The outputs, by the model's thread, in the order in which requests came.
 
-        Raises Late where it did not begin before `deadline_s`, a moment of perf_counter().
+        Raises Late where it did not begin before `deadline_s`, a moment of perf_counter(), or `asker` was gone by then.
         """
         usual_samples = _elements(tensors) / self._sample_elements
         self._pending += 1
         try:
             loop = asyncio.get_running_loop()
-            ran = await loop.run_in_executor(self._worker, self._work, tensors, count, deadline_s)
+            ran = await loop.run_in_executor(self._worker, self._work, tensors, count, deadline_s, asker)
         finally:
             self._pending -= 1
         self._learn((ran.pre_s + ran.infer_s + ran.post_s) / usual_samples)
@@ -153,8 +162,8 @@ class ServedModel:
         """A moving mean: a device that gets hot, or busy with other work, moves from inline to the thread by itself."""
         self.sample_s = seconds if self.sample_s == math.inf else 0.9 * self.sample_s + 0.1 * seconds
 
-    def _work(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float) -> Ran:
-        if perf_counter() > deadline_s:
+    def _work(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float, asker: Asker | None) -> Ran:
+        if perf_counter() > deadline_s or (asker is not None and asker.gone):
             raise Late
         self.working = True
         try:

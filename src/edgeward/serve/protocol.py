@@ -9,11 +9,11 @@ import struct
 from array import array as Numbers  # noqa: N812 - `array` is what every tensor here is called
 from collections.abc import Mapping, Sequence
 from mmap import mmap
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from edgeward.infer import classes_of
@@ -66,12 +66,14 @@ class Wanted(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A checked request: `tensors` has one array per input, with `samples` samples on the first axis."""
+    """A checked request: `tensors` has one array per input, with `samples` samples on the first axis. One that has not
+    begun `timeout_us` after it came is not to be run; 0 is never."""
 
     id: str | UnsetType
     tensors: dict[str, NDArray[Any]]
     samples: int
     outputs: tuple[Wanted, ...]
+    timeout_us: int = 0
 
 
 class Reply(NamedTuple):
@@ -107,6 +109,7 @@ class _Output(Struct):
 
 class _RequestParameters(Struct):
     binary_data_output: bool = False
+    timeout: Annotated[int, Meta(ge=0)] = 0
 
 
 class _Request(Struct):
@@ -207,7 +210,8 @@ def decode(body: bytes | bytearray, json_bytes: int | None, model: Signature) ->
     if len(tensors) != len(model.inputs):
         missing = next(name for name in model.inputs if name not in tensors)
         raise WrongInput(f"input {missing!r} is missing")
-    return Request(given.id, tensors, count, _wanted(given, model))
+    timeout_us = 0 if given.parameters is None else given.parameters.timeout
+    return Request(given.id, tensors, count, _wanted(given, model), timeout_us)
 
 
 def _parse(body: bytes | bytearray, json_bytes: int | None) -> _Request:

@@ -1,22 +1,15 @@
-"""Requests → numbers: counts, histograms and recent percentiles of one model, and how Prometheus reads them.
+"""Requests → numbers: counts, histograms and recent percentiles of one model.
 
 One owner, the event loop, writes them; so a request costs a few additions and no lock.
 """
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
 
 BUCKETS_S = (5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 1e-2, 2.5e-2, 5e-2, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """From the smallest model on a desk to the largest on a board."""
@@ -121,45 +114,3 @@ def summary(stats: ModelStats) -> dict[str, Any]:
         "latency_ms": percentiles_ms(stats.recent),
         "latency_requests": len(stats.recent),
     }
-
-
-class Measured(Protocol):
-    """A model as its numbers are labelled."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def version(self) -> str: ...
-    @property
-    def facts(self) -> dict[str, str]: ...
-    @property
-    def stats(self) -> ModelStats: ...
-
-
-class Collector:
-    """Hands the numbers of all models to Prometheus when it asks."""
-
-    def __init__(self, models: Iterable[Measured]) -> None:
-        self._models = tuple(models)
-
-    def collect(self) -> Iterator[Metric]:
-        labels = ["model", "version"]
-        requests = CounterMetricFamily(
-            "edgeward_requests", "Inference requests by HTTP status.", labels=[*labels, "code"]
-        )
-        seconds = HistogramMetricFamily(
-            "edgeward_inference_seconds", "Time of answered requests by stage.", labels=[*labels, "stage"]
-        )
-        flying = GaugeMetricFamily("edgeward_in_flight", "Requests being read, waiting or answered.", labels=labels)
-        samples = CounterMetricFamily("edgeward_samples", "Samples answered.", labels=labels)
-        info = InfoMetricFamily("edgeward_model", "What is served.", labels=labels)
-        for model in self._models:
-            name, stats = [model.name, model.version], model.stats
-            for code, count in sorted(stats.codes.items()):
-                requests.add_metric([*name, str(code)], count)
-            for stage, histogram in stats.stages.items():
-                seconds.add_metric([*name, stage], histogram.cumulative(), histogram.sum_s)
-            flying.add_metric(name, stats.in_flight)
-            samples.add_metric(name, stats.samples)
-            info.add_metric(name, model.facts)
-        yield from (requests, seconds, flying, samples, info)

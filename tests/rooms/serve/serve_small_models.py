@@ -98,8 +98,8 @@ def main() -> None:
     listener = bind("127.0.0.1", 0)
     limits = Limits(waiting=waiting, request_bytes=request_bytes)
     app = create_app(models(), limits)
-    local = LocalServer(Path(sys.argv[3]), app.find, app.about, limits)
-    if not serve(app, listener, lambda: print(url_of(listener), flush=True), local):
+    local = LocalServer(Path(sys.argv[3]), app.catalog, limits)
+    if not serve(app, listener, lambda: print(url_of(listener), flush=True), [local]):
         os._exit(1)
 
 

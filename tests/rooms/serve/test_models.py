@@ -16,6 +16,7 @@ from edgeward.infer.runtimes.base import Tensors
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Resize, TensorSpec
 from edgeward.serve import Application, Limits, ServedModel, create_app
+from edgeward.serve.connection import Answer, Asked
 from edgeward.serve.models import retry_after_s, run, runs_inline
 from edgeward.serve.protocol import signature
 
@@ -40,23 +41,25 @@ def model_that(does: Callable[[NDArray[Any]], NDArray[Any]], version: str = "1")
     return ServedModel(Predictor(Scripted(does)), ports, name="m", version=version, platform="scripted", facts={})
 
 
+def post(path: str = "/v2/models/m/infer", body: bytes = b"") -> Asked:
+    asked = Asked("192.0.2.7")
+    asked.method, asked.url, asked.body = b"POST", path.encode(), body
+    return asked
+
+
 def ask(
     app: Application, path: str = "/v2/models/m/infer", data: Any = (1, 2)
-) -> Coroutine[Any, Any, tuple[int, dict[bytes, bytes], Any]]:
-    """One request straight into the application, without a network."""
+) -> Coroutine[Any, Any, tuple[int, bytes, Any]]:
+    """One request straight into the application, without a network: status, header lines, document."""
     body = json.dumps({"inputs": [{"name": "x", "shape": [1, 2], "datatype": "FP32", "data": data}]}).encode()
 
-    async def asked() -> tuple[int, dict[bytes, bytes], Any]:
-        sent: list[dict[str, Any]] = []
-
-        async def receive() -> dict[str, Any]:
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        async def send(message: dict[str, Any]) -> None:
-            sent.append(message)
-
-        await app({"type": "http", "method": "POST", "path": path, "headers": []}, receive, send)
-        return sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"])
+    async def asked() -> tuple[int, bytes, Any]:
+        one = post(path, body)
+        answer = app.opened(one) or app.hold(one, len(body)) or app.answer(one)
+        if not isinstance(answer, Answer):
+            answer = await answer
+        app.closed(one)
+        return answer.status, answer.head, json.loads(answer.body)
 
     return asked()
 
@@ -137,7 +140,7 @@ def test_a_full_queue_turns_the_next_away_and_loses_nobody() -> None:
     model = model_that(does)
     app = create_app([model], Limits(waiting=2))
 
-    async def three() -> list[tuple[int, dict[bytes, bytes], Any]]:
+    async def three() -> list[tuple[int, bytes, Any]]:
         first, second = asyncio.create_task(ask(app)), asyncio.create_task(ask(app))
         while model.stats.in_flight < 2:
             await asyncio.sleep(0)
@@ -148,7 +151,7 @@ def test_a_full_queue_turns_the_next_away_and_loses_nobody() -> None:
     (one, _, reply), (two, _, _), (three_, headers, told) = asyncio.run(three())
     assert (one, two, three_) == (200, 200, 503)
     assert reply["outputs"][0]["data"] == [2.0, 4.0]
-    assert headers[b"retry-after"] == b"60"
+    assert b"retry-after: 60\r\n" in headers
     assert told["error"] == "model 'm': 2 requests are waiting already; try again in 60 s"
     assert model.stats.codes == {200: 2, 503: 1}
     assert model.stats.in_flight == 0
@@ -158,36 +161,57 @@ def test_bodies_in_memory_are_bounded_over_all_clients() -> None:
     model = model_that(lambda x: x)
     app = create_app([model], Limits(request_bytes=100))
 
-    async def five() -> tuple[int, int]:
-        wait = asyncio.Event()
-        statuses: list[int] = []
-
-        async def send(message: dict[str, Any]) -> None:
-            statuses.append(message.get("status", 0))
-
-        def client() -> Callable[[], Coroutine[Any, Any, dict[str, Any]]]:
-            parts = iter([b"a" * 90])
-
-            async def receive() -> dict[str, Any]:
-                part = next(parts, None)
-                if part is None:
-                    await wait.wait()
-                    return {"type": "http.disconnect"}
-                return {"type": "http.request", "body": part, "more_body": True}
-
-            return receive
-
-        scope = {"type": "http", "method": "POST", "path": "/v2/models/m/infer", "headers": []}
-        tasks = [asyncio.create_task(app(scope, client(), send)) for _ in range(5)]
-        while not statuses:
-            await asyncio.sleep(0)
-        wait.set()
-        await asyncio.gather(*tasks)
-        return statuses[0], len([status for status in statuses if status])
-
-    assert asyncio.run(five()) == (503, 1)
+    clients = [post() for _ in range(5)]
+    for one in clients:
+        assert app.opened(one) is None
+    refusals = [app.hold(one, 90) for one in clients]
+    assert refusals[:4] == [None] * 4
+    assert refusals[4] is not None
+    assert refusals[4].status == 503
+    for one in clients:
+        one.gone = True
+        app.closed(one)
     assert model.stats.codes == {503: 1, 499: 4}
     assert asyncio.run(ask(create_app([model], Limits())))[0] == 200
+
+
+def test_a_client_has_its_own_limits_beside_the_others() -> None:
+    model = model_that(lambda x: x)
+    app = create_app([model], Limits(client_requests=2, client_bytes=100))
+    mine, other = [post() for _ in range(3)], post()
+    other.address = "192.0.2.8"
+    refusals = [app.opened(one) for one in (*mine, other)]
+    assert [one and one.status for one in refusals] == [None, None, 503, None]
+    assert b"2 requests of 192.0.2.7 are under way already" in (refusals[2] or Answer(0, b"", b"")).body
+    assert app.hold(mine[0], 60) is None
+    refused = app.hold(mine[1], 60)
+    assert refused is not None
+    assert b"the requests of 192.0.2.7 hold 120 bytes already; it may have 100" in refused.body
+    assert app.hold(other, 60) is None
+    for one in (*mine, other):
+        app.closed(one)
+    assert app.opened(post()) is None
+
+
+def test_a_request_that_waited_too_long_is_not_run() -> None:
+    gate, runs = threading.Event(), []
+
+    def does(x: NDArray[Any]) -> NDArray[Any]:
+        runs.append(1)
+        assert gate.wait(60)
+        return x
+
+    app = create_app([model_that(does)], Limits(timeout_s=0.01))
+
+    async def two() -> list[tuple[int, bytes, Any]]:
+        first, second = asyncio.create_task(ask(app)), asyncio.create_task(ask(app))
+        await asyncio.sleep(0.05)
+        gate.set()
+        return [await first, await second]
+
+    (one, _, _), (two_, _, told) = asyncio.run(two())
+    assert (one, two_, len(runs)) == (200, 504, 1)
+    assert told["error"].endswith("the request waited for its turn until its deadline had passed; it was not run")
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """Durations to buckets and percentiles."""
 
 import pytest
+from prometheus_client import parser as text_parser
+from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from edgeward.serve.exposition import exposed
 from edgeward.serve.stats import BUCKETS_S, RECENT, Histogram, ModelStats, Spent, percentiles_ms
 
 
@@ -37,3 +40,22 @@ def test_errors_are_the_codes_from_400() -> None:
     for code in (200, 200, 400, 499, 503):
         stats.ended(code)
     assert (stats.requests, stats.errors) == (5, 3)
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_prometheus_own_client_reads_every_number(openmetrics: bool) -> None:
+    class Model:
+        name, version, facts = "digits", '1 "beta"\n', {"runtime": "echo"}
+        stats = ModelStats()
+
+    model = Model()
+    model.stats.answered(Spent(0.001, 0.002, 0.003, 0.006), 4)
+    model.stats.ended(200)
+    _, text = exposed([model], openmetrics=openmetrics)
+    read = openmetrics_parser if openmetrics else text_parser
+    samples = {one.name: one for family in read.text_string_to_metric_families(text) for one in family.samples}
+    assert samples["edgeward_requests_total"].labels == {"code": "200", "model": "digits", "version": '1 "beta"\n'}
+    assert samples["edgeward_samples_total"].value == 4
+    assert samples["edgeward_inference_seconds_sum"].value == pytest.approx(0.003)
+    assert samples["process_resident_memory_bytes"].value > 1e6
+    assert 0 < samples["process_cpu_seconds_total"].value < 1e6

@@ -10,6 +10,7 @@ import click
 from edgeward.cli import console
 from edgeward.cli.paths import PATH
 from edgeward.kit.errors import WrongInput
+from edgeward.kit.memory import give_back
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
@@ -57,6 +58,7 @@ def command(
 
     with serve.bind(host, port) as listener:
         models = _open(bundles, keys, threads)
+        give_back()
         limits = serve.Limits(
             request_bytes=max_request_bytes or serve.enough_request_bytes(models), waiting=max_waiting
         )

@@ -1,0 +1,40 @@
+"""Memory that a start needed and the work after it does not, given back to the kernel."""
+
+import ctypes
+import gc
+import re
+from contextlib import suppress
+from pathlib import Path
+
+_DONTNEED = 4
+_MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+)")
+
+
+def give_back() -> None:
+    """Frees what nobody refers to, and lets go of the pages of libraries that were only read to load something.
+
+    Those come back by themselves, from the file, when they are wanted again. Where the kernel does not tell what is
+    mapped, or the C library is another one, nothing happens.
+    """
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(None)
+        library.malloc_trim(0)
+        madvise = library.madvise
+        madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        for start, end in clean_mappings(Path("/proc/self/smaps").read_text()):
+            madvise(start, end - start, _DONTNEED)
+
+
+def clean_mappings(smaps: str) -> list[tuple[int, int]]:
+    """Address ranges that hold a file's bytes and nothing else: not writable, private, no page of them changed."""
+    found: list[tuple[int, int]] = []
+    current: tuple[int, int] | None = None
+    for line in smaps.splitlines():
+        if mapping := _MAPPING.match(line):
+            start, end, mode, inode = mapping.groups()
+            is_file = mode[1] == "-" and mode[3] == "p" and inode != "0"
+            current = (int(start, 16), int(end, 16)) if is_file else None
+        elif line.startswith("Anonymous:") and current is not None and line.split()[1] == "0":
+            found.append(current)
+    return found

@@ -92,6 +92,10 @@ CHAINS = {
 }
 
 
+REFUSED = {"tvm": {"celu", "resize-nearest-odd", "resize-nearest-half-pixel"}}
+"""What an exporter says no to, since its runtime would answer wrongly."""
+
+
 def _constants() -> dict[str, np.ndarray]:
     generator = np.random.default_rng(3)
     normal = lambda *shape: generator.normal(size=shape).astype(np.float32)  # noqa: E731
@@ -134,10 +138,14 @@ def _runtime_for(form: str) -> runtimes.Runtime:
     return runtimes.load({"onnx": "onnxruntime"}.get(form, form))
 
 
-@pytest.mark.parametrize("nodes", CHAINS.values(), ids=CHAINS.keys())
-def test_the_exported_model_answers_as_the_onnx_model(exporter, nodes):
+@pytest.mark.parametrize("chain", CHAINS)
+def test_the_exported_model_answers_as_the_onnx_model(exporter, chain):
     form, writer = exporter
-    model = _model(nodes)
+    model = _model(CHAINS[chain])
+    if chain in REFUSED.get(form, ()):
+        with pytest.raises(Unsupported, match="wrongly"):
+            writer.export(model)
+        return
     values = np.random.default_rng(0).normal(size=(1, 4, 8, 10)).astype(np.float32)
     expected = runtimes.load("onnxruntime").load(model.SerializeToString(), threads=1).run({"x": values})
     session = _runtime_for(form).load(writer.export(model).data, threads=1)

@@ -109,8 +109,9 @@ def test_arm_with_half_precision_arithmetic_tries_it():
 
 def test_what_only_some_people_install_is_tried_where_it_works():
     assert not any(is_another(recipe.runtime) for recipe in recipes(*CPU))
-    found = {recipe.name for recipe in recipes(*CPU, others=["executorch", "tensorrt"])} - {*KNOWN}
-    assert found == {"executorch-float32", "executorch-int8-minmax", "tensorrt-float32", "tensorrt-int8-minmax"}
+    found = {recipe.name for recipe in recipes(*CPU, others=["executorch", "tensorrt", "tvm"])} - {*KNOWN}
+    wanted = {"executorch-float32", "executorch-int8-minmax", "tensorrt-float32", "tensorrt-int8-minmax"}
+    assert found == {*wanted, "tvm-float32"}
 
 
 def test_float_layers_of_int8_that_misses_are_tried_in_bfloat16():

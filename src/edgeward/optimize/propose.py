@@ -110,6 +110,8 @@ def _in_another(runtime: str, arch: str) -> Iterator[Recipe]:
     if runtime == "onnxruntime-qnn" and arch == "x86_64":
         return  # Qualcomm's simulator: its times mean nothing
     yield _recipe(f"{runtime}-float32", None, runtime=runtime)
+    if runtime == "tvm":
+        return  # it has no integer convolution for what ONNX says: int8 is float with more work
     activations = "int8" if runtime in _SYMMETRIC else "uint8"
     yield _recipe(f"{runtime}-int8-minmax", _int8(activations, per_channel=True, reduced=False), runtime=runtime)
 

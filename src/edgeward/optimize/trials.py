@@ -205,7 +205,7 @@ def _measured(
 ) -> Candidate:
     exporter = exporters.load(runtimes.load(recipe.runtime).formats[0])
     is_given = recipe.name == AS_GIVEN
-    exported = exporters.Exported(task.model_bytes) if is_given else written or exporter.export(passed.model)
+    exported = exporters.Exported(task.model_bytes) if is_given else written or _exported(exporter, passed.model, rig)
     file = rig.folder / f"{recipe.name}{exporter.suffix}"
     file.write_bytes(exported.data)
     with rig.place.open(str(file), recipe.runtime, rig.threads[-1]) as session:
@@ -235,6 +235,12 @@ def _measured(
         ),
     )  # fmt: skip
     return Candidate(trial, exported.data, passed.preprocess, contender, outputs, cost.steady_ms)
+
+
+def _exported(exporter: exporters.Exporter, model: onnx.ModelProto, rig: Rig) -> exporters.Exported:
+    if isinstance(exporter, exporters.Compiler):
+        return exporter.compile_for(model, rig.place.facts.arch)
+    return exporter.export(model)
 
 
 def _on_fitting_threads(rig: Rig, contender: Contender) -> tuple[Contender, SoloResult]:

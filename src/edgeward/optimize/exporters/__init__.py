@@ -3,9 +3,9 @@
 from typing import cast
 
 from edgeward.kit import plugins
-from edgeward.optimize.exporters.base import Exported, Exporter
+from edgeward.optimize.exporters.base import Compiler, Exported, Exporter
 
-__all__ = ["Exported", "Exporter", "load", "names"]
+__all__ = ["Compiler", "Exported", "Exporter", "load", "names"]
 
 
 def names() -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """What an exporter promises: a model's bytes in another format, with the same answers."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import onnx
 
@@ -23,4 +23,13 @@ class Exporter(Protocol):
 
     def export(self, model: onnx.ModelProto) -> Exported:
         """Never changes `model`. Raises Unsupported, naming the operator, for what the format cannot say."""
+        ...
+
+
+@runtime_checkable
+class Compiler(Exporter, Protocol):
+    """An exporter whose files are machine code: `export` makes them for this machine."""
+
+    def compile_for(self, model: onnx.ModelProto, arch: str) -> Exported:
+        """For the processors that Linux calls `arch`. Raises Unsupported where it has no code for them."""
         ...

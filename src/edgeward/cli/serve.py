@@ -13,7 +13,6 @@ from edgeward.kit.errors import WrongInput
 from edgeward.kit.memory import give_back
 
 if TYPE_CHECKING:
-    from edgeward.bundle import VerifiedBundle
     from edgeward.serve import ServedModel
 
 
@@ -34,6 +33,9 @@ if TYPE_CHECKING:
     "--socket", "local", type=PATH, metavar="PATH", help="Also a Unix socket with shared memory, for this user."
 )
 @click.option("--socket-group", metavar="GROUP", help="The members of this group may use the Unix socket too.")
+@click.option(
+    "--repository-api", is_flag=True, help="Programs here may load and unload bundles (Triton's repository API)."
+)
 def command(
     bundles: tuple[Path, ...],
     host: str,
@@ -44,10 +46,12 @@ def command(
     max_waiting: int,
     local: Path | None,
     socket_group: str | None,
+    repository_api: bool,
 ) -> None:
     """Answer requests over HTTP: Open Inference Protocol v2, /metrics for Prometheus, a live page at /.
 
     Every bundle is verified and passes its self-test first. SIGTERM or Ctrl-C stops it after the requests under way.
+    SIGHUP reads the bundles anew; a changed one takes the old place without a request lost.
 
     \b
     edgeward serve out/bundle
@@ -57,47 +61,22 @@ def command(
     from edgeward import serve
 
     with serve.bind(host, port) as listener:
-        models = _open(bundles, keys, threads)
+        repository = serve.Repository(keys, threads)
+        models = repository.open(bundles)
         give_back()
         limits = serve.Limits(
             request_bytes=max_request_bytes or serve.enough_request_bytes(models), waiting=max_waiting
         )
         url = serve.url_of(listener)
-        app = serve.create_app(models, limits)
-        shared = None if local is None else serve.LocalServer(local, app.catalog, limits, group=_group(socket_group))
-        finished = serve.serve(
-            app, listener, lambda: _tell_ready(models, url, local), [] if shared is None else [shared]
-        )
+        app = serve.create_app(models, limits, repository=repository if repository_api else None)
+        repository.attach(app)
+        companions: list[serve.Companion] = []
+        if local is not None:
+            companions.append(serve.LocalServer(local, app.catalog, limits, group=_group(socket_group)))
+        finished = serve.serve(app, listener, lambda: _tell_ready(models, url, local), companions, repository.reload)
     if not finished:
         console.note(f"edgeward: stopped with a request still running after {serve.STOP_S} s, or at a second Ctrl-C")
         os._exit(1)  # Python would wait for the thread that runs it
-
-
-def _open(bundles: Sequence[Path], keys: Sequence[Path], threads: int | None) -> "list[ServedModel]":
-    """The models, verified, loaded, self-tested and warm; two of one name are refused before any is loaded."""
-    from edgeward import bundle, serve
-
-    trust = bundle.trusted_keys(keys)
-    verified = [bundle.verify(bundle.find_bundle(path), trust) for path in bundles]
-    serve.check_names((one.manifest.name, one.manifest.version) for one in verified)
-    return [_open_one(one, threads) for one in verified]
-
-
-def _open_one(verified: "VerifiedBundle", threads: int | None) -> "ServedModel":
-    from edgeward import bundle, serve
-    from edgeward.kit.errors import Refused
-    from edgeward.kit.threads import named
-
-    with named(verified.manifest.name):
-        predictor = bundle.open_predictor(verified, threads=threads)
-    result = bundle.run_self_test(verified, predictor)
-    if not result.passed:
-        raise Refused(f"{verified.reference}: fails its self-test on this machine: {result.reason}")
-    count = bundle.threads_for(verified, threads)
-    model = serve.ServedModel.of(verified.manifest, predictor, digest=verified.bundle.digest, threads=count)
-    inputs, _ = verified.self_test()
-    model.warm_up({name: samples[0] for name, samples in inputs.items()})
-    return model
 
 
 def _group(name: str | None) -> int | None:

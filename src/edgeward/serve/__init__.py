@@ -11,16 +11,19 @@ if TYPE_CHECKING:
     from edgeward.serve.local import LocalServer
     from edgeward.serve.models import ServedModel
     from edgeward.serve.pipeline import Counts, Flow, Running
-    from edgeward.serve.server import STOP_S, bind, serve, url_of
+    from edgeward.serve.repository import Repository
+    from edgeward.serve.server import STOP_S, Companion, bind, serve, url_of
 
 __all__ = [
     "STOP_S",
     "Application",
+    "Companion",
     "Counts",
     "Declared",
     "Flow",
     "Limits",
     "LocalServer",
+    "Repository",
     "Running",
     "ServedModel",
     "bind",
@@ -33,11 +36,13 @@ __all__ = [
 
 _PLACES = {
     "Application": "http",
+    "Companion": "server",
     "Counts": "pipeline",
     "Declared": "declared",
     "Flow": "pipeline",
     "Limits": "intake",
     "LocalServer": "local",
+    "Repository": "repository",
     "Running": "pipeline",
     "STOP_S": "server",
     "ServedModel": "models",

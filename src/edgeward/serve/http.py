@@ -4,13 +4,14 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 import msgspec
 
 from edgeward import __version__
 from edgeward.kit.clock import Clock, SystemClock
+from edgeward.kit.errors import EdgewardError
 from edgeward.serve import exposition, protocol
 from edgeward.serve.catalog import Catalog
 from edgeward.serve.connection import Answer, Asked
@@ -34,17 +35,29 @@ _SERVER = {
     "extensions": ["binary_tensor_data", "classification", "statistics"],
 }
 
+
+class ModelRepository(Protocol):
+    """What programs here may change."""
+
+    def index(self) -> list[dict[str, Any]]: ...
+    async def load(self, name: str) -> None: ...
+    async def unload(self, name: str) -> None: ...
+
+
 _Page = Callable[[Asked], Answer]
 
 
 class Application:
     """Answers requests for `models`. `ready` is what health checks are told; the server clears it before it stops."""
 
-    def __init__(self, models: Sequence[ServedModel], limits: Limits, clock: Clock) -> None:
+    def __init__(
+        self, models: Sequence[ServedModel], limits: Limits, clock: Clock, repository: ModelRepository | None = None
+    ) -> None:
         self.catalog = Catalog(models)
         self.limits = limits
         self.clients = Clients(limits)
         self.ready = True
+        self._repository = repository
         self._clock = clock
         self._started_s = clock.monotonic_s()
         self._html = (Path(__file__).parent / "page.html").read_bytes()
@@ -82,6 +95,8 @@ class Application:
         if asked.model is not None:
             return self._answer_inference(asked, asked.model)
         try:
+            if asked.url.startswith(b"/v2/repository/"):
+                return self._repository_asked(asked)
             return self._answer_page(asked)
         except Refusal as refusal:
             return refused(refusal)
@@ -157,6 +172,34 @@ class Application:
         asked.status = refusal.status
         return refused(refusal)
 
+    # --- the repository: POST, from this machine
+
+    def _repository_asked(self, asked: Asked) -> Answer | Awaitable[Answer]:
+        path, repository = _path(asked.url), self._repository
+        if repository is None:
+            raise Refusal(403, "the repository API is off; start the server with --repository-api")
+        if not is_loopback(asked.address) or b"origin" in asked.headers:
+            raise Refusal(403, "the repository API is for programs on this machine")
+        if asked.method != b"POST":
+            raise Refusal(405, f"{path} takes POST, got {asked.method.decode('latin-1')}", allow="POST")
+        match path.split("/")[3:]:
+            case ["index"]:
+                return _json(200, repository.index())
+            case ["models", name, "load"]:
+                return self._changed(repository.load(name))
+            case ["models", name, "unload"]:
+                return self._changed(repository.unload(name))
+        raise Refusal(
+            404, f"there is nothing at {path[:80]!r}; see /v2/repository/index and /v2/repository/models/NAME/load"
+        )
+
+    async def _changed(self, change: Coroutine[Any, Any, None]) -> Answer:
+        try:
+            await change
+        except EdgewardError as error:
+            return refused(Refusal(400, error.message))
+        return _json(200, {})
+
     # --- everything else: GET
 
     def _answer_page(self, asked: Asked) -> Answer:
@@ -203,9 +246,22 @@ class Application:
         return _json(200, {"model_stats": rows, "server": {**_SERVER, "uptime_s": uptime_s, "ready": self.ready}})
 
 
-def create_app(models: Sequence[ServedModel], limits: Limits, clock: Clock | None = None) -> Application:
-    """What serves `models`. Raises WrongInput for two of the same name and version."""
-    return Application(models, limits, clock or SystemClock())
+def create_app(
+    models: Sequence[ServedModel],
+    limits: Limits,
+    clock: Clock | None = None,
+    *,
+    repository: ModelRepository | None = None,
+) -> Application:
+    """What serves `models`, and lets programs here change them where there is a `repository`.
+
+    Raises WrongInput for two of the same name and version.
+    """
+    return Application(models, limits, clock or SystemClock(), repository)
+
+
+def is_loopback(address: str) -> bool:
+    return address == "::1" or address.removeprefix("::ffff:").startswith("127.")
 
 
 def refused(refusal: Refusal) -> Answer:

@@ -99,7 +99,7 @@ def _beside(trace: Trace) -> Iterator[str]:
     if cost is None:
         yield "what tracing cost is not known: too few frames"
     else:
-        of_all = f", one of {cost.every}" if cost.every > 1 else ""
+        of_all = f" in one burst of {cost.every}" if cost.every > 1 else ""
         compared = f"n {cost.traced_frames} traced{of_all}, {cost.untraced_frames} not, in turn"
         noise = f"frames without it differ by {cost.noise:.1%} from one slice of time to the next"
         yield f"tracing cost {cost.added_us:.3g} µs a frame, {cost.share:.1%} ({compared}; {noise})"

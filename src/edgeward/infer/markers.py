@@ -17,16 +17,14 @@ from types import TracebackType
 from typing import ParamSpec, TypeVar
 
 NAME = "edgeward-frames-1"
-"""Of the memory file. The number is that of its layout: ASKED, WRITTEN, EVERY, five words kept free, then SLOTS frames.
-Of the frames only each EVERYth is looked at, of 0 as of 1 all: what that costs short frames is paid by few of them."""
-ASKED, WRITTEN, EVERY, HEAD_WORDS = 0, 1, 2, 8
+"""Of the memory file. The number is that of its layout: ASKED, WRITTEN, six words kept free, then SLOTS frames."""
+ASKED, WRITTEN, HEAD_WORDS = 0, 1, 8
 SLOTS, SLOT_WORDS = 16384, 8
 """A frame: its sequence number, begin and duration (monotonic nanoseconds). With MARKS also what the marks took. With
 FACTS the nanoseconds that its thread waited for a CPU, and of the process: minor and major faults, involuntary and
 voluntary switches."""
 TIMES, MARKS, FACTS = 1, 2, 4
 """What may be asked, added up: durations; calls that a uprobe sees; what the kernel tells a process of itself."""
-_PASSED_OVER = 1 << 63
 BEGIN, END = 0x11, 0x12
 SIZE_BYTES = 8 * (HEAD_WORDS + SLOTS * SLOT_WORDS)
 
@@ -85,9 +83,6 @@ class Frame:
             return
         _threads_in_a_frame.add(thread)
         self._number = next(_numbers)
-        if self._number % (WORDS[EVERY] or 1):
-            self._asked = _PASSED_OVER
-            return
         self._facts = _facts() if self._asked & FACTS else ()
         if self._asked & MARKS:
             self._before = perf_counter_ns()
@@ -96,9 +91,6 @@ class Frame:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         if not self._asked:
-            return
-        if self._asked == _PASSED_OVER:
-            _threads_in_a_frame.discard(get_ident())
             return
         took = perf_counter_ns() - self._began
         more: tuple[int, ...] = ()

@@ -122,6 +122,7 @@ class Bpftrace:
             stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
             start_new_session=True, preexec_fn=_end_with_parent,
         )  # fmt: skip
+        self.pid = self._process.pid
 
     def __enter__(self) -> Self:
         try:

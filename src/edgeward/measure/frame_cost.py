@@ -15,8 +15,8 @@ _FEWEST_COMPARED = 10
 
 class Overhead(Record):
     """What tracing cost a frame, slices of time with it and without in turn, the marks and the keeping of records
-    included. `noise` is how far the slices without it lie apart: a cost below that is not known well. One frame of
-    `every` was looked at, and the marks' cost is spread over them."""
+    included. `noise` is how far the slices without it lie apart: a cost below that is not known well. Frames were
+    looked at in one burst of time of `every`, and the marks' cost is spread over all."""
 
     added_us: float
     share: float
@@ -54,7 +54,6 @@ def marks_ns(traced: Sequence[NDArray[np.int64]]) -> float:
 def record_ns(what: int, runs: int = 500) -> float:
     """What it costs here to record a frame with `what`, on top of an unasked one."""
     took = []
-    markers.WORDS[markers.EVERY] = 1
     for asked in (0, what) * 3:
         markers.WORDS[markers.ASKED] = asked
         began = perf_counter_ns()

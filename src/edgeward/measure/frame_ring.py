@@ -44,9 +44,8 @@ class FrameRing:
         self.ask(0)
         os.close(self._file)
 
-    def ask(self, what: int, every: int = 1) -> None:
-        """From now on each `every`th frame is recorded with `what` (a sum of TIMES, MARKS and FACTS); 0 ends it."""
-        self._words[markers.EVERY] = every
+    def ask(self, what: int) -> None:
+        """From now on frames are recorded with `what` (a sum of TIMES, MARKS and FACTS); 0 ends it."""
         self._words[markers.ASKED] = what
 
     def asked(self) -> int:

@@ -15,7 +15,7 @@ from edgeward.kit.errors import Failed, Unavailable, Unsupported
 from edgeward.measure import bpftrace_run, surroundings
 from edgeward.measure.blame import Around, Blame, Frame, Runner, blame, usual_of
 from edgeward.measure.frame_cost import Overhead, marks_ns, overhead, record_ns
-from edgeward.measure.frame_ring import DELAY, INVOLUNTARY, MAJOR, MINOR, NUMBER, TOOK, VOLUNTARY, FrameRing
+from edgeward.measure.frame_ring import BEGAN, DELAY, INVOLUNTARY, MAJOR, MINOR, NUMBER, TOOK, VOLUNTARY, FrameRing
 from edgeward.records.base import Record
 
 ROUNDS = 2
@@ -25,9 +25,10 @@ FIRST_FRAME_S = 10.0
 _POLL_S = 0.05
 _ORDINARY_FRAMES = 150
 """About so many frames that are not late are looked at in each round, for what is usual."""
-_LOOK_NS, _LOOK_SHARE = 15_000, 0.01
-"""What it may take to look at a frame in the kernel (two traps, and a record), and the share of a frame's time that
-this may take: of short frames only some are looked at."""
+_LOOK_NS, _LOOK_SHARE = 45_000, 0.01
+"""What it takes to look at a frame in the kernel on a busy machine (two traps, a record, and what these leave of the
+caches), and the share of the time that this may take: where frames are many, they are looked at in bursts."""
+BURST_S = 0.02
 _NO_FRAMES = np.zeros((0, markers.SLOT_WORDS), np.int64)
 
 
@@ -138,15 +139,16 @@ def _watch(ring: FrameRing, wish: Wish, look: _Look, tell: Callable[[str, float]
 
 def _watch_once(ring: FrameRing, wish: Wish, look: _Look) -> None:
     """One round of bpftrace."""
-    times = np.concatenate([*look.untraced, *look.traced])[:, TOOK]
-    look.every = look.every or looked_at_every(times, wish)
+    frames = np.concatenate([*look.untraced, *look.traced])
+    times = frames[:, TOOK]
+    look.every = look.every or bursts_of(frames, wish)
     every = ordinary_every(times, wish, look.every)
     run = bpftrace_run.Bpftrace(ring.pid, late_ns=print_from_ns(times, wish), every=every)
     try:
         with run:
             ring.take()
-            ring.ask(markers.TIMES | markers.MARKS, look.every)
-            _gather(ring, look, look.traced, _traced_s(wish))
+            ring.ask(markers.TIMES | markers.MARKS)
+            _gather(ring, look, look.traced, _traced_s(wish), bursts_of=look.every)
     finally:
         ring.ask(markers.TIMES)
         look.add(run.stop(), every, run.absent)
@@ -182,12 +184,15 @@ def _first_frames(ring: FrameRing, look: _Look, seconds: float) -> None:
         _gather(ring, look, look.untraced, _POLL_S)
 
 
-def _gather(ring: FrameRing, look: _Look, into: list[NDArray[np.int64]], seconds: float) -> None:
+def _gather(ring: FrameRing, look: _Look, into: list[NDArray[np.int64]], seconds: float, bursts_of: int = 1) -> None:
     """Adds the frames of one slice of time, which ends early with the process or with Ctrl-C."""
     limit, taken = monotonic() + seconds, [_NO_FRAMES]
     try:
         while (left := limit - monotonic()) > 0 and look.ended == "in time":
-            sleep(min(_POLL_S, left))
+            if bursts_of > 1:
+                burst(ring, bursts_of)
+            else:
+                sleep(min(_POLL_S, left))
             taken.append(ring.take())
             if not ring.is_alive():
                 look.ended = "process ended"
@@ -201,18 +206,28 @@ def _traced_s(wish: Wish) -> float:
     return wish.seconds * (1 - _UNTRACED_SHARE) / wish.rounds
 
 
-def looked_at_every(times: NDArray[np.int64], wish: Wish) -> int:
-    """Each so manieth frame is looked at, so that it costs little of such frames' time; all, where late is a duration
-    that somebody named, and so may be rare."""
+def burst(ring: FrameRing, every: int) -> None:
+    """Frames are asked for and then are not, for `every` bursts in all: what is not asked for costs nothing."""
+    ring.ask(markers.TIMES | markers.MARKS)
+    sleep(BURST_S)
+    ring.ask(0)
+    sleep(BURST_S * (every - 1))
+
+
+def bursts_of(frames: NDArray[np.int64], wish: Wish) -> int:
+    """Frames are looked at in one burst of so many, so that it costs little of the time; always, where late is a
+    duration that somebody named, and so may be rare."""
     if wish.late_ms is not None:
         return 1
-    return math.ceil(_LOOK_NS / (_LOOK_SHARE * max(1.0, float(np.median(times)))))
+    between = np.diff(frames[:, BEGAN]) if len(frames) > 1 else np.zeros(1)
+    each_ns = max(1.0, float(np.median(frames[:, TOOK])), float(np.median(between)))
+    return math.ceil(_LOOK_NS / (_LOOK_SHARE * each_ns))
 
 
-def ordinary_every(times: NDArray[np.int64], wish: Wish, looked_at: int) -> int:
-    """Each so manieth frame is printed without regard to its duration; of those that are looked at."""
+def ordinary_every(times: NDArray[np.int64], wish: Wish, bursts: int) -> int:
+    """Each so manieth frame of those looked at is printed without regard to its duration."""
     frames = _traced_s(wish) * 1e9 / max(1.0, float(np.median(times)))
-    return looked_at * int(max(1, frames / looked_at / _ORDINARY_FRAMES))
+    return int(max(1, frames / bursts / _ORDINARY_FRAMES))
 
 
 def print_from_ns(times: NDArray[np.int64], wish: Wish) -> int:

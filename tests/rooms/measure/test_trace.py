@@ -11,7 +11,7 @@ import pytest
 from edgeward.infer import markers
 from edgeward.kit.errors import Unavailable, WrongInput
 from edgeward.measure import bpftrace_run, surroundings, trace
-from edgeward.measure.frame_ring import MARKED, NUMBER, TOOK, FrameRing
+from edgeward.measure.frame_ring import BEGAN, MARKED, NUMBER, TOOK, FrameRing
 
 LOOP = """
 import sys, time
@@ -65,24 +65,27 @@ def test_frames_are_counted_while_asked_and_not_after(process):
         assert len(ring.take()) == 0
 
 
-def test_one_of_several_frames_is_looked_at(process):
+def test_a_burst_looks_at_some_frames_and_then_at_none(process):
     pid = process("time.sleep(0.002)").pid
     with FrameRing(pid) as ring:
-        ring.ask(markers.TIMES | markers.MARKS, every=5)
-        trace.sleep(0.3)
+        trace.burst(ring, 3)
         frames = ring.take()
-    assert len(frames) > 2
-    assert (frames[:, NUMBER] % 5 == 0).all()
-    assert (np.diff(frames[:, NUMBER]) == 5).all()
+        trace.sleep(0.05)
+        assert len(ring.take()) == 0
+    assert 1 <= len(frames) <= trace.BURST_S / 0.002 + 1
     assert (frames[:, MARKED] > 0).all()
 
 
-def test_only_short_frames_are_passed_over():
-    short, long = np.full(9, 250_000, np.int64), np.full(9, 5_000_000, np.int64)
+def test_only_frames_that_are_many_are_looked_at_in_bursts():
+    def frames(took_us: int, each_us: int) -> np.ndarray:
+        found = np.zeros((9, markers.SLOT_WORDS), np.int64)
+        found[:, TOOK], found[:, BEGAN] = 1000 * took_us, 1000 * each_us * np.arange(9)
+        return found
+
     slowest, named = trace.Wish(10, 99, None), trace.Wish(10, 99, 20.0)
-    assert trace.looked_at_every(short, slowest) == 6
-    assert trace.looked_at_every(long, slowest) == trace.looked_at_every(short, named) == 1
-    assert trace.ordinary_every(short, slowest, 6) % 6 == 0
+    assert trace.bursts_of(frames(250, 260), slowest) == 18
+    assert trace.bursts_of(frames(250, 8000), slowest) == trace.bursts_of(frames(5000, 5001), slowest) == 1
+    assert trace.bursts_of(frames(250, 260), named) == 1
 
 
 def test_a_frame_inside_another_belongs_to_it():

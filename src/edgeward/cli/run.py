@@ -173,9 +173,9 @@ def _running(
     tell = _teller(live)
     outlets = [(part.name, part.member.open(part.options, job.name or verified.manifest.name)) for part in job.sinks]
     if as_json:
-        from edgeward.serve.sinks import jsonl
+        from edgeward.serve.outlets import Printed
 
-        outlets.insert(0, ("json", jsonl.Printed()))
+        outlets.insert(0, ("json", Printed()))
 
     def load() -> "Predictor":
         from edgeward.bundle import open_predictor

@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from edgeward.kit.errors import WrongInput
-from edgeward.serve import sinks, sources
-from edgeward.serve.sinks import Sink
-from edgeward.serve.sources import Source
+from edgeward.serve import sources
+
+if TYPE_CHECKING:
+    from edgeward.serve.sinks import Sink
+    from edgeward.serve.sources import Source
 
 
 class _Member(Protocol):
@@ -50,19 +52,23 @@ _OWN_QUERY = frozenset({"rtsp", "rtsps", "http", "https"})
 """Schemes whose query belongs to the address."""
 
 
-def source_of(said: str | Mapping[str, Any]) -> Part[Source]:
+def source_of(said: str | Mapping[str, Any]) -> "Part[Source]":
     """Raises Misfit for what names no source or does not fit its options, Unsupported where its package is missing."""
     use, rest = _said(said, _source_name) if isinstance(said, str) else _declared(said, "source")
     return _part(use, sources.load(use), rest, "source")
 
 
-def sink_of(said: str | Mapping[str, Any]) -> Part[Sink]:
+def sink_of(said: str | Mapping[str, Any]) -> "Part[Sink]":
     """The same for a sink."""
+    from edgeward.serve import sinks  # who has none does not pay for them
+
     use, rest = _said(said, _sink_name) if isinstance(said, str) else _declared(said, "sink")
     return _part(use, sinks.load(use), rest, "sink")
 
 
 def _declared(said: Mapping[str, Any], kind: str) -> tuple[str, Mapping[str, Any]]:
+    from edgeward.serve import sinks
+
     known = (sources if kind == "source" else sinks).names()
     use = said.get("use")
     if use is None:
@@ -91,6 +97,8 @@ def _source_name(said: str, scheme: str) -> tuple[str, str]:
 
 
 def _sink_name(said: str, scheme: str) -> tuple[str, str]:
+    from edgeward.serve import sinks
+
     if scheme in _SINK_SCHEMES:
         return _SINK_SCHEMES[scheme], said
     if scheme in sinks.names():

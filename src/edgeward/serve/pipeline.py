@@ -3,7 +3,7 @@ to stop."""
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
@@ -11,12 +11,14 @@ from edgeward.infer import Answer, Predictor, Sample
 from edgeward.infer.markers import Frame
 from edgeward.kit.clock import Clock, SystemClock
 from edgeward.kit.errors import EdgewardError, Unavailable, WrongInput, from_os_error
-from edgeward.records.pipeline import Batching, QueueOptions
-from edgeward.serve.outlets import Beside, Direct
-from edgeward.serve.parts import Part
-from edgeward.serve.results import Result
-from edgeward.serve.sinks.base import Outlet
-from edgeward.serve.sources.base import Arrival, Pace, Source, Stream, Wanted
+from edgeward.serve.arrival import Arrival, Wanted
+from edgeward.serve.outlets import Direct
+from edgeward.serve.results import Outlet, Result
+
+if TYPE_CHECKING:
+    from edgeward.records.pipeline import Batching, QueueOptions
+    from edgeward.serve.parts import Part
+    from edgeward.serve.sources.base import Pace, Source, Stream
 
 _LOOK_S = 0.25
 """So often a pipeline that waits for a sample looks whether it shall stop."""
@@ -26,8 +28,8 @@ _SIZES = {"newest": 1, "each": 64}
 class Flow(Struct, frozen=True):
     """What is done with samples on their way. `skips` tells those that need no answer; `second` answers for crops."""
 
-    queue: QueueOptions = QueueOptions()
-    batch: Batching | None = None
+    queue: "QueueOptions | None" = None
+    batch: "Batching | None" = None
     skips: Callable[[Sample], bool] | None = None
     second: Callable[[Sample, Any], tuple[Answer | None, ...]] | None = None
     limit: int | None = None
@@ -53,7 +55,7 @@ class Running:
     def __init__(
         self,
         load: Callable[[], Predictor],
-        source: Part[Source],
+        source: "Part[Source]",
         wanted: Wanted,
         outlets: Sequence[tuple[str, Outlet]],
         *,
@@ -92,8 +94,7 @@ class Running:
             self._predictor = self._load()
             if stream is None:
                 stream = self._open(patient)
-            kind = Direct if self.pace == "on demand" else Beside
-            self._sinks = [kind(name, outlet, self._tell) for name, outlet in self._outlets]
+            self._sinks = [self._sink(name, outlet) for name, outlet in self._outlets]
             if self.pace == "on demand" and stream is not None:
                 self._pull(stream)
             else:
@@ -105,7 +106,14 @@ class Running:
                     self.counts.sinks[sink.name] = sink.dropped + sink.failed
         return self.counts
 
-    def _open(self, patient: bool) -> Stream | None:
+    def _sink(self, name: str, outlet: Outlet) -> Direct:
+        if self.pace == "on demand":
+            return Direct(name, outlet, self._tell)
+        from edgeward.serve.beside import Beside
+
+        return Beside(name, outlet, self._tell)
+
+    def _open(self, patient: bool) -> "Stream | None":
         try:
             return self._source.member.open(self._source.options, self._wanted)
         except Unavailable as error:
@@ -114,7 +122,7 @@ class Running:
             self._tell(f"{error.message}; trying again")
             return None
 
-    def _pull(self, stream: Stream) -> None:
+    def _pull(self, stream: "Stream") -> None:
         """As fast as the model and the sinks are; nothing is dropped."""
         size = self._flow.batch.size if self._flow.batch else 1
         arrivals = islice(stream, self._flow.limit)
@@ -125,14 +133,14 @@ class Running:
         finally:
             stream.close()
 
-    def _follow(self, stream: Stream | None) -> None:
+    def _follow(self, stream: "Stream | None") -> None:
         """A live source: samples come in another thread, and only what the queue keeps is answered."""
         from edgeward.serve.feed import Feed
         from edgeward.serve.queue import Queue
 
         said = self._flow.queue
-        size = said.size or max(_SIZES[self.pace], self._flow.batch.size if self._flow.batch else 1)
-        queue: Queue[Arrival] = Queue(size, said.policy or "latest")
+        size = (said and said.size) or max(_SIZES[self.pace], self._flow.batch.size if self._flow.batch else 1)
+        queue: Queue[Arrival] = Queue(size, (said and said.policy) or "latest")
         feed = Feed(
             lambda: self._source.member.open(self._source.options, self._wanted), queue, self._tell, first=stream
         )

@@ -1,8 +1,8 @@
-"""What comes out of a pipeline for one sample, and the document that sinks write of it."""
+"""What comes out of a pipeline for one sample, the document that sinks write of it, and what takes it."""
 
 from datetime import datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 from edgeward.infer import Answer, Sample, document_of
 from edgeward.kit import codec
@@ -45,3 +45,16 @@ class Result:
     def line(self) -> bytes:
         """The document as one line of JSON, which has no NaN: the codec makes it null."""
         return codec.to_json(self.document) + b"\n"
+
+
+class Outlet(Protocol):
+    """An open sink. One thread uses it."""
+
+    def write(self, result: Result) -> None:
+        """Takes one result. Raises an EdgewardError or OSError where it could not: it is told and counted, and the
+        next result is offered all the same."""
+        ...
+
+    def close(self) -> None:
+        """Finishes what it has taken. Nothing is written afterwards."""
+        ...

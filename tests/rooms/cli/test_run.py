@@ -190,7 +190,7 @@ def test_best_classes_of_a_bundle_without_classes_are_a_wrong_call(edgeward, log
 DOOR = """[[pipeline]]
 name = "door"
 bundle = "digits"
-source = { use = "replay", path = "recorded.npz", rate_hz = 200 }
+source = { use = "replay", path = "recorded.npz", rate_hz = 200, each = true }
 sinks = [{ use = "jsonl", path = "answers.jsonl" }]
 """
 

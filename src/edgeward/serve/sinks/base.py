@@ -2,22 +2,9 @@
 
 from typing import Any, Protocol
 
-from edgeward.serve.results import Result
+from edgeward.serve.results import Outlet, Result
 
 __all__ = ["Outlet", "Result", "Sink"]
-
-
-class Outlet(Protocol):
-    """An open sink. One thread uses it."""
-
-    def write(self, result: Result) -> None:
-        """Takes one result. Raises an EdgewardError or OSError where it could not: it is told and counted, and the
-        next result is offered all the same."""
-        ...
-
-    def close(self) -> None:
-        """Finishes what it has taken. Nothing is written afterwards."""
-        ...
 
 
 class Sink(Protocol):

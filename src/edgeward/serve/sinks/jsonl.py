@@ -1,13 +1,13 @@
 """A line of JSON for each result, into a file that is rotated, or to standard output."""
 
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from msgspec import Meta
 
 from edgeward.records.base import Document
+from edgeward.serve.outlets import Printed
 from edgeward.serve.sinks.base import Outlet, Result, Sink
 
 STANDARD_OUTPUT = "-"
@@ -20,15 +20,6 @@ class JsonlOptions(Document):
     path: str
     max_bytes: Annotated[int, Meta(ge=1)] = 100_000_000
     keep: Annotated[int, Meta(ge=0, le=1000)] = 5
-
-
-class Printed:
-    def write(self, result: Result) -> None:
-        sys.stdout.buffer.write(result.line)
-        sys.stdout.buffer.flush()
-
-    def close(self) -> None:
-        pass
 
 
 class Written:

@@ -1,6 +1,7 @@
 """The documentation says what is: what it shows runs, what it names exists, what is generated is fresh."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -17,6 +18,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 WALKED = [
     "README.md",
     "docs/bundle.md",
+    pytest.param("docs/pipelines.md", marks=pytest.mark.slow),
     pytest.param("docs/doctor.md", marks=pytest.mark.slow),
     pytest.param("docs/start.md", marks=pytest.mark.slow),
 ]
@@ -232,3 +234,40 @@ for text in ("256", "full"):
     whole, broken = python(code, environment).splitlines()
     assert whole == "[('entropy', 256.0, None)]"
     assert broken == "[('entropy', None, \"not readable: 'full' is no number\")]"
+
+
+def test_the_source_of_the_page_gives_samples_through_a_pipeline(tmp_path: Path) -> None:
+    environment = install(ROOT / "docs" / "adding" / "a-source.md", tmp_path)
+    code = """
+from edgeward.infer import Predictor
+from edgeward.infer.runtimes import load
+from edgeward.infer.runtimes.echo import EchoModel
+from edgeward.kit import codec
+from edgeward.records.model import TensorSpec
+from edgeward.serve import Flow, Running
+from edgeward.serve.parts import source_of
+from edgeward.serve.sources import Wanted
+def model():
+    spec = TensorSpec(name="x", dtype="float32", shape=("n", 3))
+    return Predictor(load("echo").load(codec.to_json(EchoModel(inputs=(spec,))), threads=1))
+wanted = Wanted("m", "tensor", (TensorSpec(name="x", dtype="float32", shape=(3,)),))
+source = source_of("load:cpu?interval_s=0.01")
+counts = Running(model, source, wanted, [], flow=Flow(limit=3), tell=print, seen=lambda one: print(one.source)).run()
+print(counts.answered)
+"""
+    assert python(code, environment) == "load\n" * 3 + "3\n"
+
+
+def test_the_sink_of_the_page_counts_what_a_run_answers(tmp_path: Path) -> None:
+    environment = install(ROOT / "docs" / "adding" / "a-sink.md", tmp_path)
+    environment["XDG_CONFIG_HOME"] = str(tmp_path / "configuration")
+    digits = ROOT / "examples" / "digits"
+    options = ("--preprocess", digits / "preprocess.toml", "--labels", digits / "labels.txt", "-o", "digits")
+    for arguments in (
+        ("pack", digits / "digits.onnx", *options),
+        ("sign", "digits"),
+        ("run", "digits", "-i", digits / "unseen", "--sink", "tally:seen.json"),
+    ):
+        command = [sys.executable, "-m", "edgeward", *map(str, arguments)]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
+    assert sum(json.loads((tmp_path / "seen.json").read_bytes()).values()) == 10

@@ -213,12 +213,16 @@ def _flow(job: Job, verified: "VerifiedBundle", limit: int | None, keys: Sequenc
         from edgeward.bundle import open_predictor
         from edgeward.kit.errors import WrongInput
         from edgeward.records.model import Detect
+        from edgeward.serve.arrival import Wanted
         from edgeward.serve.cascade import Second
 
         if not any(isinstance(step, Detect) for step in verified.manifest.postprocess):
             raise WrongInput(f"pipeline {said.name!r}: {job.bundle} finds no boxes that a cascade could look at")
         other = _verified(Path(said.cascade.bundle), keys, said)
-        second = Second(open_predictor(other, threads=said.threads), said.cascade)
+        if other.manifest.kind != "image":
+            raise WrongInput(f"pipeline {said.name!r}: {said.cascade.bundle} takes no images, which crops are")
+        channels = Wanted.of(other.manifest).channels
+        second = Second(open_predictor(other, threads=said.threads), said.cascade, channels)
     return Flow(queue=said.queue, batch=said.batch, skips=skips, second=second, limit=limit)
 
 

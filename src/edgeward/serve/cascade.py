@@ -12,12 +12,14 @@ from edgeward.records.pipeline import Cascade
 
 
 class Second:
-    """Answers for the crops of an image's boxes, as `cascade` chooses them."""
+    """Answers for the crops of an image's boxes, as `cascade` chooses them, by a model of images of so many channels.
+    Raises what the model raises where a crop does not fit it."""
 
-    def __init__(self, predictor: Predictor, cascade: Cascade) -> None:
+    def __init__(self, predictor: Predictor, cascade: Cascade, channels: int) -> None:
         self._predictor = predictor
         self._cascade = cascade
         self._input = predictor.session.inputs[0].name
+        self._channels = channels
 
     def __call__(self, sample: Sample, boxes: Sequence[Box]) -> tuple[Answer | None, ...]:
         """One for each box; None for those that are not looked at, and for those without a pixel."""
@@ -27,9 +29,19 @@ class Second:
         for box in boxes:
             wanted = left > 0 and (not self._cascade.labels or box.label in self._cascade.labels)
             crop = crop_of(image, box, self._cascade.margin) if wanted else None
-            answers.append(None if crop is None else self._predictor.answer({self._input: crop}))
+            answers.append(None if crop is None else self._predictor.answer({self._input: self._coloured(crop)}))
             left -= crop is not None
         return tuple(answers)
+
+    def _coloured(self, crop: NDArray[Any]) -> NDArray[Any]:
+        """In as many channels as the second model takes."""
+        if crop.shape[2] == self._channels:
+            return crop
+        if self._channels == 3:
+            return np.repeat(crop, 3, axis=2)
+        from PIL import Image
+
+        return np.asarray(Image.fromarray(crop).convert("L"))[:, :, None]
 
 
 def crop_of(image: NDArray[Any], box: Box, margin: float) -> NDArray[Any] | None:

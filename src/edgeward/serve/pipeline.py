@@ -229,12 +229,20 @@ class Running:
             self._bad(f"{arrival.source}: {error.message}")
         return None
 
+    def _crops(self, arrival: Arrival, sample: Sample, answer: Answer) -> tuple[Answer | None, ...]:
+        """None where a crop does not fit the second model, which is told: what the first one found is an answer."""
+        try:
+            return self._flow.second(sample, answer.boxes) if self._flow.second else ()
+        except EdgewardError as error:
+            self._tell(f"{arrival.source}: the cascade: {error.message}")
+            return ()
+
     def _bad(self, words: str) -> None:
         self.counts.bad += 1
         self._tell(words)
 
     def _result(self, arrival: Arrival, sample: Sample, answer: Answer) -> Result:
-        crops = self._flow.second(sample, answer.boxes) if self._flow.second and answer.boxes else ()
+        crops = self._crops(arrival, sample, answer) if self._flow.second and answer.boxes else ()
         captured_s = arrival.captured_s
         return Result(
             source=arrival.source,

@@ -36,7 +36,7 @@ class Result:
         """What `edgeward run --json` prints: made once, however many sinks write it."""
         made = {"source": self.source, "at": self.at, **document_of(self.answer)}
         if self.crops:
-            made["crops"] = [crop and {"classes": crop.classes} for crop in self.crops]
+            made["crops"] = [crop and document_of(crop) for crop in self.crops]
         if self.age_ms is not None:
             made["age_ms"] = round(self.age_ms, 3)
         return made

@@ -1,15 +1,20 @@
 """A pipeline from its source to its sinks, with real threads and a model that echoes."""
 
 import threading
+from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import numpy as np
 import pytest
 from pipelines import Script, memory, predictor, recording, running
 
 from edgeward.infer import Predictor
+from edgeward.kit.clock import ManualClock, SystemClock
 from edgeward.kit.errors import Failed, Unavailable, WrongInput
+from edgeward.kit.retry import delays
 from edgeward.records.pipeline import Batching, QueueOptions
-from edgeward.serve import Flow
+from edgeward.serve import Flow, sinks
+from edgeward.serve.telling import Sparing
 from edgeward.serve.unchanged import Unchanged
 
 
@@ -189,3 +194,42 @@ def test_a_stop_finishes_what_is_under_way(tmp_path):
     assert counts.answered == 5
     assert len(kept.results) == 5
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("edgeward-s")]
+
+
+class JumpingClock(SystemClock):
+    """Each time it is asked, it is a day earlier: an NTP step, a flat battery."""
+
+    def __init__(self):
+        self._now = datetime(2030, 1, 1, tzinfo=UTC)
+
+    def now(self):
+        self._now -= timedelta(days=1)
+        return self._now
+
+
+def test_a_clock_that_jumps_changes_no_age_and_no_order(tmp_path):
+    kept = memory()
+    lines = sinks.load("jsonl")
+    written = lines.open(lines.options(path=str(tmp_path / "answers.jsonl")), "test")
+    source = {"use": "replay", "path": str(recording(tmp_path, 20)), "rate_hz": 500.0, "each": True}
+    running(source, kept, written, clock=JumpingClock()).run()
+    assert all(0 <= result.age_ms < 60_000 for result in kept.results)
+    assert values(kept) == [2.0 * number for number in range(20)]
+    assert len((tmp_path / "answers.jsonl").read_text().splitlines()) == 20
+
+
+def test_sentences_about_a_stream_never_flood():
+    clock, told = ManualClock(datetime(2030, 1, 1, tzinfo=UTC)), []
+    tell = Sparing(told.append, clock)
+    for number in range(100):
+        tell(f"fault {number}")
+    assert told == [f"fault {number}" for number in range(5)]
+    clock.advance(10)
+    tell("another")
+    assert told[5:] == ["95 more such sentences were left out", "another"]
+
+
+def test_tries_come_at_longer_intervals_and_never_all_at_once():
+    longest = list(islice(delays(lambda: 1.0, first_s=1, longest_s=8), 6))
+    assert longest == [1, 2, 4, 8, 8, 8]
+    assert list(islice(delays(lambda: 0.0, first_s=1, longest_s=8), 6)) == [one / 2 for one in longest]

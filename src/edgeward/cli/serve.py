@@ -1,5 +1,6 @@
 """edgeward serve: verified bundles behind the Open Inference Protocol."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +31,19 @@ if TYPE_CHECKING:
     help="Requests a model may have waiting; the next is told to come back later.",
 )  # fmt: skip
 @click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0, min_open=True), metavar="S",
+    help="A request that has waited so long is not run; default: it waits until its turn.",
+)  # fmt: skip
+@click.option(
+    "--batch", type=click.IntRange(2, 1024), metavar="N", help="Up to N samples that wait run together, if it pays."
+)
+@click.option(
+    "--batch-wait", "batch_wait_ms", default=0.0, type=click.FloatRange(0, 1000), metavar="MS",
+    help="How long the first sample of a batch waits for others; default: for none.",
+)  # fmt: skip
+@click.option("--client-requests", type=click.IntRange(1), metavar="N", help="Requests under way of one address.")
+@click.option("--client-bytes", type=click.IntRange(1), metavar="N", help="Bytes of them in memory.")
+@click.option(
     "--socket", "local", type=PATH, metavar="PATH", help="Also a Unix socket with shared memory, for this user."
 )
 @click.option("--socket-group", metavar="GROUP", help="The members of this group may use the Unix socket too.")
@@ -44,6 +58,11 @@ def command(
     keys: tuple[Path, ...],
     max_request_bytes: int | None,
     max_waiting: int,
+    timeout_s: float | None,
+    batch: int | None,
+    batch_wait_ms: float,
+    client_requests: int | None,
+    client_bytes: int | None,
     local: Path | None,
     socket_group: str | None,
     repository_api: bool,
@@ -61,11 +80,16 @@ def command(
     from edgeward import serve
 
     with serve.bind(host, port) as listener:
-        repository = serve.Repository(keys, threads)
+        together = None if batch is None else serve.Batch(batch, batch_wait_ms / 1e3)
+        repository = serve.Repository(keys, threads, together, console.note)
         models = repository.open(bundles)
         give_back()
         limits = serve.Limits(
-            request_bytes=max_request_bytes or serve.enough_request_bytes(models), waiting=max_waiting
+            request_bytes=max_request_bytes or serve.enough_request_bytes(models),
+            waiting=max_waiting,
+            timeout_s=timeout_s or math.inf,
+            client_requests=client_requests or 0,
+            client_bytes=client_bytes or 0,
         )
         url = serve.url_of(listener)
         app = serve.create_app(models, limits, repository=repository if repository_api else None)

@@ -18,14 +18,19 @@ def read_image(path: Path, *, channels: int) -> NDArray[np.uint8]:
     return decode_image(path, str(path), channels=channels, hint=f"remove it, or replace it: {path}")
 
 
-def decode_image(file: Path | BinaryIO, name: str, *, channels: int, hint: str | None = None) -> NDArray[np.uint8]:
-    """The same for a file or what was read of one; `name` is what a fault calls it."""
+def decode_image(
+    file: Path | BinaryIO, name: str, *, channels: int, hint: str | None = None, most_bytes: int | None = None
+) -> NDArray[np.uint8]:
+    """The same for a file or what was read of one; `name` is what a fault calls it. An image that would have more than
+    `most_bytes` is refused before it is decoded."""
     from PIL import Image, UnidentifiedImageError
 
     if channels not in (1, 3):
         raise WrongInput(f"{name}: images have 1 or 3 channels, the model wants {channels}", hint="use an .npz")
     try:
         with Image.open(file) as image:
+            if most_bytes is not None and (size := image.width * image.height * channels) > most_bytes:
+                raise WrongInput(f"{name}: this image has {size} bytes of pixels, {most_bytes} are taken")
             pixels = np.asarray(_upright(image).convert("L" if channels == 1 else "RGB"), np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         if isinstance(error, OSError) and error.errno is not None:

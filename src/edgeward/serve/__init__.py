@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from edgeward.serve.batching import Batch
     from edgeward.serve.catalog import check_names
     from edgeward.serve.declared import Declared
     from edgeward.serve.http import Application, create_app
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "STOP_S",
     "Application",
+    "Batch",
     "Companion",
     "Counts",
     "Declared",
@@ -36,6 +38,7 @@ __all__ = [
 
 _PLACES = {
     "Application": "http",
+    "Batch": "batching",
     "Companion": "server",
     "Counts": "pipeline",
     "Declared": "declared",

@@ -16,8 +16,9 @@ from edgeward.serve import exposition, protocol
 from edgeward.serve.catalog import Catalog
 from edgeward.serve.connection import Answer, Asked
 from edgeward.serve.intake import Clients, Limits, Refusal, refusal_of
-from edgeward.serve.models import Ran, ServedModel
+from edgeward.serve.models import ServedModel
 from edgeward.serve.protocol import Request
+from edgeward.serve.running import Ran
 from edgeward.serve.stats import Spent, summary
 
 _JSON = b"content-type: application/json\r\n"
@@ -138,8 +139,9 @@ class Application:
         start = perf_counter()
         try:
             model.make_room(self.limits.waiting)
-            size = asked.headers.get(b"inference-header-content-length")
-            request = protocol.decode(asked.body, None if size is None else int(size), model.signature)
+            request = _request(asked, model)
+            if request.images:
+                return self._answer_pictures(asked, model, request)
             pre_s = perf_counter() - start
             ran = model.at_once(request.tensors, request.samples)
             if ran is not None:
@@ -149,6 +151,17 @@ class Application:
         deadline_s = self.limits.deadline_s(asked.began, request.timeout_us)
         later = model.in_turn(request.tensors, request.samples, deadline_s, asked)
         return self._answer_later(asked, model, request, later, pre_s)
+
+    async def _answer_pictures(self, asked: Asked, model: ServedModel, request: Request) -> Answer:
+        start = perf_counter()
+        try:
+            tensors = await model.decoded(request.images, self.limits.request_bytes)
+            decoded_s = perf_counter() - start
+            deadline_s = self.limits.deadline_s(asked.began, request.timeout_us)
+            ran = await model.answer(tensors, request.samples, deadline_s)
+            return self._answered(asked, model, request, ran, decoded_s)
+        except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
+            return self._failed(asked, model, error)
 
     async def _answer_later(
         self, asked: Asked, model: ServedModel, request: Request, later: Coroutine[Any, Any, Ran], pre_s: float
@@ -271,6 +284,13 @@ def refused(refusal: Refusal) -> Answer:
     if refusal.allow:
         head += b"allow: %b\r\n" % refusal.allow.encode()
     return Answer(refusal.status, head, msgspec.json.encode({"error": refusal.sentence}))
+
+
+def _request(asked: Asked, model: ServedModel) -> Request:
+    if asked.headers.get(b"content-type", b"").lower().startswith(b"image/"):
+        return protocol.image_request(bytes(asked.body), model.signature)
+    size = asked.headers.get(b"inference-header-content-length")
+    return protocol.decode(asked.body, None if size is None else int(size), model.signature)
 
 
 def _path(url: bytes) -> str:

@@ -8,7 +8,8 @@ import msgspec
 
 from edgeward.kit import log
 from edgeward.kit.errors import EdgewardError, WrongInput
-from edgeward.serve.models import Busy, Late, ServedModel
+from edgeward.serve.models import Busy, ServedModel
+from edgeward.serve.running import Late
 
 MIB = 1 << 20
 

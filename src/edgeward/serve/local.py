@@ -28,7 +28,8 @@ from edgeward.link.wire import ALIGNMENT, MESSAGE_BYTES, Kind, Place, Tensor
 from edgeward.serve import protocol
 from edgeward.serve.catalog import Catalog
 from edgeward.serve.intake import Limits, Refusal, refusal_of
-from edgeward.serve.models import Ran, ServedModel
+from edgeward.serve.models import ServedModel
+from edgeward.serve.running import Ran
 from edgeward.serve.stats import Spent
 
 CONNECTIONS = 128

@@ -7,7 +7,7 @@ the order in which the JSON names them.
 import math
 import struct
 from array import array as Numbers  # noqa: N812 - `array` is what every tensor here is called
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from mmap import mmap
 from typing import Annotated, Any, NamedTuple
 
@@ -36,7 +36,7 @@ Buffer = bytes | bytearray | memoryview | mmap
 class Port(NamedTuple):
     """One input or output as clients see it: `shape` has the batch axis first, -1 where a length is free.
 
-    `elements` are the numbers of one sample, None where a length is free.
+    `elements` are the numbers of one sample, None where a length is free. `image`: encoded pictures are taken as well.
     """
 
     name: str
@@ -44,6 +44,7 @@ class Port(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     elements: int | None
+    image: bool = False
 
 
 class Signature(NamedTuple):
@@ -67,13 +68,15 @@ class Wanted(NamedTuple):
 
 class Request(NamedTuple):
     """A checked request: `tensors` has one array per input, with `samples` samples on the first axis. One that has not
-    begun `timeout_us` after it came is not to be run; 0 is never."""
+    begun `timeout_us` after it came is not to be run; 0 is never. Where there are `images`, they are still to be
+    decoded into the only tensor."""
 
     id: str | UnsetType
     tensors: dict[str, NDArray[Any]]
     samples: int
     outputs: tuple[Wanted, ...]
     timeout_us: int = 0
+    images: tuple[bytes, ...] = ()
 
 
 class Reply(NamedTuple):
@@ -156,12 +159,20 @@ def signature(
     *,
     softmax: bool = False,
     answers: Sequence[str] = (),
+    image: bool = False,
 ) -> Signature:
     """What clients see of a model whose specs (without a batch axis) are these.
 
     Raises Unsupported for a dtype that the protocol cannot carry.
     """
-    return Signature(_ports(inputs), _ports(outputs), tuple(labels), softmax, tuple(answers))
+    ports = _ports(inputs)
+    if image and len(ports) == 1:
+        ports = {name: port._replace(image=_is_picture(port)) for name, port in ports.items()}
+    return Signature(ports, _ports(outputs), tuple(labels), softmax, tuple(answers))
+
+
+def _is_picture(port: Port) -> bool:
+    return port.datatype == "UINT8" and len(port.shape) == 4 and port.shape[3] in (1, 3, -1)
 
 
 def _ports(specs: Sequence[TensorSpec]) -> dict[str, Port]:
@@ -177,12 +188,23 @@ def _port(spec: TensorSpec) -> Port:
     return Port(spec.name, DATATYPES[spec.dtype], dtype, (-1, *dims), elements)
 
 
+def image_request(picture: bytes, model: Signature) -> Request:
+    """A request whose whole body is one encoded picture. Raises WrongInput where the model takes none."""
+    if not any(port.image for port in model.inputs.values()):
+        raise WrongInput(f"this model takes no pictures; it has the inputs {_names(model.inputs)}")
+    return Request(UNSET, {}, 1, _wanted(_Request([]), model), 0, (picture,))
+
+
 def decode(body: bytes | bytearray, json_bytes: int | None, model: Signature) -> Request:
     """The request in `body`, checked against `model`; raw tensors stay where they are, uncopied.
 
     `json_bytes` is what the header Inference-Header-Content-Length says, None without it. Raises WrongInput only.
     """
     given = _parse(body, json_bytes)
+    if len(given.inputs) == 1 and given.inputs[0].datatype == "BYTES" and json_bytes is not None:
+        port = model.inputs.get(given.inputs[0].name)
+        if port is not None and port.image:
+            return _decode_pictures(body, json_bytes, given, port, model)
     offset = len(body) if json_bytes is None else json_bytes
     tensors: dict[str, NDArray[Any]] = {}
     count = 0
@@ -212,6 +234,24 @@ def decode(body: bytes | bytearray, json_bytes: int | None, model: Signature) ->
         raise WrongInput(f"input {missing!r} is missing")
     timeout_us = 0 if given.parameters is None else given.parameters.timeout
     return Request(given.id, tensors, count, _wanted(given, model), timeout_us)
+
+
+def _decode_pictures(
+    body: bytes | bytearray, json_bytes: int, given: _Request, port: Port, model: Signature
+) -> Request:
+    """BYTES for an input that is an image: one encoded picture for each sample."""
+    (one,) = given.inputs
+    count = one.shape[0] if one.shape else 0
+    if one.shape not in ([count], [count, 1]) or count < 1:
+        raise WrongInput(f"input {port.name!r} as BYTES has shape [n] or [n, 1], got {_short(one.shape)}")
+    size = None if one.parameters is None else one.parameters.binary_data_size
+    if size is None or size != len(body) - json_bytes:
+        raise WrongInput(f"input {port.name!r} as BYTES is binary, and all that follows the JSON")
+    if count * 4 > size:
+        raise WrongInput(f"input {port.name!r} wants {count} pictures, its {size} bytes cannot hold them")
+    pictures = tuple(_pieces(memoryview(body)[json_bytes:], port, count))
+    timeout_us = 0 if given.parameters is None else given.parameters.timeout
+    return Request(given.id, {}, count, _wanted(given, model), timeout_us, pictures)
 
 
 def _parse(body: bytes | bytearray, json_bytes: int | None) -> _Request:
@@ -274,18 +314,24 @@ def _strings(data: memoryview, port: Port, elements: int) -> NDArray[Any]:
     if elements * 4 > len(data):
         raise WrongInput(f"input {port.name!r} wants {elements} strings, its {len(data)} bytes cannot hold them")
     values = np.empty(elements, object)
+    for index, piece in enumerate(_pieces(data, port, elements)):
+        values[index] = _text(piece, port, index)
+    return values
+
+
+def _pieces(data: memoryview, port: Port, count: int) -> Iterator[bytes]:
+    """`count` strings, each with its length before it, and nothing behind them."""
     at = 0
-    for index in range(elements):
+    for index in range(count):
         end = at + 4
         if end <= len(data):
             end += struct.unpack_from("<I", data, at)[0]
         if end > len(data):
             raise WrongInput(f"input {port.name!r}: string {index} ends after the tensor's last byte")
-        values[index] = _text(bytes(data[at + 4 : end]), port, index)
+        yield bytes(data[at + 4 : end])
         at = end
     if at != len(data):
         raise WrongInput(f"input {port.name!r}: {len(data) - at} bytes follow its last string")
-    return values
 
 
 def _text(data: bytes, port: Port, index: int) -> str:

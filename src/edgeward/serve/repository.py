@@ -5,7 +5,7 @@ What has begun on the old one ends on it. A bad new one is told in the log, and 
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from edgeward.kit import log
 from edgeward.kit.errors import EdgewardError, Refused, WrongInput
 from edgeward.kit.memory import give_back
 from edgeward.kit.threads import named
+from edgeward.serve.batching import Batch
 from edgeward.serve.catalog import check_names
 from edgeward.serve.http import Application
 from edgeward.serve.models import ServedModel
@@ -31,10 +32,14 @@ class Source:
 
 
 class Repository:
-    """Opens bundles that `keys` have signed, and opens them again."""
+    """Opens bundles that `keys` have signed, and opens them again. `tell` hears what was found out about batches."""
 
-    def __init__(self, keys: Sequence[Path], threads: int | None) -> None:
+    def __init__(
+        self, keys: Sequence[Path], threads: int | None, batch: Batch | None = None, tell: Callable[[str], None] = print
+    ) -> None:
         self._keys = keys
+        self._tell = tell
+        self._batch = batch
         self._threads = threads
         self._sources: list[Source] = []
         self._app: Application | None = None
@@ -148,5 +153,8 @@ class Repository:
         count = bundle.threads_for(verified, self._threads)
         model = ServedModel.of(verified.manifest, predictor, digest=verified.bundle.digest, threads=count)
         inputs, _ = verified.self_test()
-        model.warm_up({name: samples[0] for name, samples in inputs.items()})
+        sample = {name: samples[0] for name, samples in inputs.items()}
+        model.warm_up(sample)
+        if self._batch is not None:
+            self._tell(f"{model.name}: {model.batch(self._batch, sample)}")
         return model

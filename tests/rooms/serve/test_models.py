@@ -17,8 +17,9 @@ from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Resize, TensorSpec
 from edgeward.serve import Application, Limits, ServedModel, create_app
 from edgeward.serve.connection import Answer, Asked
-from edgeward.serve.models import retry_after_s, run, runs_inline
+from edgeward.serve.models import retry_after_s, runs_inline
 from edgeward.serve.protocol import signature
+from edgeward.serve.running import run
 
 SPEC = TensorSpec(name="x", dtype="float32", shape=(2,))
 

@@ -97,6 +97,7 @@ def command(
         companions: list[serve.Companion] = []
         if local is not None:
             companions.append(serve.LocalServer(local, app.catalog, limits, group=_group(socket_group)))
+        companions.append(serve.Watchdog(lambda: app.models, url))
         finished = serve.serve(app, listener, lambda: _tell_ready(models, url, local), companions, repository.reload)
     if not finished:
         console.note(f"edgeward: stopped with a request still running after {serve.STOP_S} s, or at a second Ctrl-C")

@@ -30,7 +30,8 @@ _SAME = 1e-4
 
 class Predictor:
     """Runs `session` on raw samples. Preprocessing applies to the first input, postprocessing to the first output,
-    or to the first two where boxes and scores are a pair. `detects` is the step that reads boxes, None without one."""
+    or to the first two where boxes and scores are a pair. `detects` is the step that reads boxes, None without one.
+    `completed` counts the runs of the model that ended well: the proof that it goes on."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Predictor:
         if preprocess and len(session.inputs) != 1:
             raise WrongInput(f"preprocessing steps serve models with one input; this one has {len(session.inputs)}")
         self.session = session
+        self.completed = 0
         self._prepare = Preprocessor(preprocess) if preprocess else None
         self.preprocess = preprocess
         self.postprocess = postprocess
@@ -70,6 +72,7 @@ class Predictor:
                 ready = perf_counter_ns()
                 values = framed(single.run, tensor) if WORDS[ASKED] else single.run(tensor)
                 done = perf_counter_ns()
+                self.completed += 1
                 if self.detects is None and len(values) == 1:  # no call more than it takes
                     value = values[0]
                     classes = () if self._classes is None else self._classes(value)
@@ -82,6 +85,7 @@ class Predictor:
         feeds = {name: tensor[None] for name, tensor in tensors.items()} if self._alone else self._batched([tensors])
         ready = perf_counter_ns()
         values = framed(self.session.run, feeds) if WORDS[ASKED] else self.session.run(feeds)
+        self.completed += 1
         return self._answer(sample, [_lone(value) for value in values], start, ready, perf_counter_ns())
 
     def _answer(self, sample: Sample, values: list[NDArray[Any]], start: int, ready: int, done: int) -> Answer:
@@ -170,6 +174,7 @@ class Predictor:
     def _run(self, group: Sequence[dict[str, NDArray[Any]]]) -> tuple[NDArray[Any], ...]:
         feeds = self._batched(group)
         values = framed(self.session.run, feeds) if WORDS[ASKED] else self.session.run(feeds)
+        self.completed += 1
         return tuple(_rows(name, value, len(group)) for name, value in zip(self._names, values, strict=True))
 
     def _batched(self, group: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from edgeward.serve.pipeline import Counts, Flow, Running
     from edgeward.serve.repository import Repository
     from edgeward.serve.server import STOP_S, Companion, bind, serve, url_of
+    from edgeward.serve.watchdog import Watchdog
 
 __all__ = [
     "STOP_S",
@@ -28,6 +29,7 @@ __all__ = [
     "Repository",
     "Running",
     "ServedModel",
+    "Watchdog",
     "bind",
     "check_names",
     "create_app",
@@ -49,6 +51,7 @@ _PLACES = {
     "Running": "pipeline",
     "STOP_S": "server",
     "ServedModel": "models",
+    "Watchdog": "watchdog",
     "bind": "server",
     "check_names": "catalog",
     "create_app": "http",

@@ -62,6 +62,7 @@ class ServedModel:
         self._batcher: Batcher | None = None
         self._works = False  # whether the thread runs the model now, even if nobody waits for it any more
         self._pending = 0
+        self._proof: dict[str, NDArray[Any]] = {}
         self._worker = ThreadPoolExecutor(1, f"edgeward-{name}", name_this, (name,))
 
     @classmethod
@@ -112,9 +113,18 @@ class ServedModel:
 
     def warm_up(self, sample: Sample, *, runs: int = 7) -> None:
         """Runs the model a few times, so that the first client does not pay for it, and learns how long it takes."""
-        tensors = {name: np.asarray(value)[None] for name, value in sample.items()}
+        self._proof = tensors = {name: np.asarray(value)[None] for name, value in sample.items()}
         self._sample_elements = _elements(tensors)
         self.sample_s = float(np.median([_timed(self.predictor, tensors) for _ in range(runs)]))
+
+    @property
+    def completed(self) -> int:
+        """Runs of the model that ended well."""
+        return self.predictor.completed
+
+    async def prove(self) -> None:
+        """Runs the model on the sample that it was warmed up with: on its worker, behind the work that waits there."""
+        await self.in_turn(self._proof, 1)
 
     def make_room(self, most: int) -> None:
         """Raises Busy when `most` requests are waiting or running already."""

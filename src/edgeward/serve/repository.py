@@ -11,7 +11,7 @@ from typing import Any
 
 from edgeward import bundle
 from edgeward.bundle import VerifiedBundle
-from edgeward.kit import log
+from edgeward.kit import log, notify
 from edgeward.kit.errors import EdgewardError, Refused, WrongInput
 from edgeward.kit.memory import give_back
 from edgeward.kit.threads import named
@@ -67,12 +67,14 @@ class Repository:
         task.add_done_callback(self._tasks.discard)
 
     async def _reload(self) -> None:
+        notify.tell(*notify.reloading())
         for source in self._sources:
             if source.model is not None:
                 try:
                     await self._renew(source)
                 except EdgewardError as error:
                     log.warning("reload-refused", bundle=source.path, reason=error.message)
+        notify.tell("READY=1")
 
     # --- what the repository API asks
 
@@ -145,6 +147,7 @@ class Repository:
         return None if verified.bundle.digest == digest else self._load(verified)
 
     def _load(self, verified: VerifiedBundle) -> ServedModel:
+        notify.tell(notify.status(f"loads and tests {verified.manifest.name} {verified.manifest.version}"))
         with named(verified.manifest.name):
             predictor = bundle.open_predictor(verified, threads=self._threads)
         result = bundle.run_self_test(verified, predictor)

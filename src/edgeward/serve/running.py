@@ -72,6 +72,7 @@ def _run_batches(predictor: Predictor, tensors: Mapping[str, NDArray[Any]], coun
         feeds = {name: np.stack([one[name] for one in group]) for name in group[0]}
         ready = perf_counter()
         parts.append([value[:used] for value in predictor.session.run(feeds)])
+        predictor.completed += 1
         pre_s, infer_s = pre_s + ready - at, infer_s + perf_counter() - ready
     names = [spec.name for spec in predictor.session.outputs]
     outputs = {name: np.concatenate(values) for name, values in zip(names, zip(*parts, strict=True), strict=True)}

@@ -74,10 +74,19 @@ def missing_blob(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
 
 def newer_schema(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
     """Signed as it should be, by a maker who knows more than this version."""
+    fields = {"schema_version": SCHEMA_VERSION + 1, "sealed_for": "a field that nobody here knows"}
+    _with_fields(case, fields, signer)
+
+
+def unknown_step(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
+    """Signed as it should be; it wants a step that nobody here knows, without which every answer would be wrong."""
+    _with_fields(case, {"preprocess": [{"type": "step_of_tomorrow", "strength": 3}]}, signer)
+
+
+def _with_fields(case: Path, fields: dict[str, Any], signer: SigningKey) -> None:
+    """The good bundle, its manifest changed before it was signed."""
     assemble(case, parts())
-    document = json.loads(_blob_of(case, "edgeward.json").read_bytes())
-    document["schema_version"] = SCHEMA_VERSION + 1
-    document["sealed_for"] = "a field that nobody here knows"
+    document = json.loads(_blob_of(case, "edgeward.json").read_bytes()) | fields
     stored = Layout(case).put(codec.to_canonical_json(document), "")
 
     def point_there(manifest: dict[str, Any]) -> None:
@@ -116,6 +125,7 @@ CASES: dict[str, Callable[[Path, SigningKey, SigningKey], None]] = {
     "bundle-v1-missing-blob": missing_blob,
     "bundle-v1-swapped-model": swapped_model,
     "bundle-v1-path-escape": path_escape,
+    "bundle-v1-unknown-step": unknown_step,
     "bundle-newer-schema": newer_schema,
 }
 

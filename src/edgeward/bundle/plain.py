@@ -13,23 +13,28 @@ from edgeward.bundle.selftest import expected_outputs
 from edgeward.bundle.versions import same_major
 from edgeward.infer import Predictor, Sample, runtimes
 from edgeward.infer.postprocess import class_count
+from edgeward.infer.preprocess import kind_of, rate_hz, raw_shape
 from edgeward.infer.runtimes.base import Session
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.records.model import (
     CenterCrop,
     Classify,
-    ColorOrder,
+    Crop,
     Dtype,
+    FftFeatures,
     FitLength,
-    LogMel,
+    Grey,
     Model,
     Normalize,
+    OneHot,
     Postprocess,
     Preprocess,
+    Resample,
     Resize,
     SampleKind,
     TensorSpec,
     ToLayout,
+    Window,
 )
 
 _SEED = 20261120
@@ -142,10 +147,9 @@ def _check_boxes(predictor: Predictor, inputs: Mapping[str, NDArray[Any]], outpu
 
 def _kind(preprocess: Preprocess, session: Session) -> SampleKind:
     """What the steps work on; without steps, the model's own tensors."""
-    if any(isinstance(step, FitLength | LogMel) for step in preprocess):
-        return "audio"
-    if any(isinstance(step, Resize | CenterCrop | ColorOrder | ToLayout) for step in preprocess):
-        return "image"
+    kind = kind_of(preprocess)
+    if kind is not None:
+        return kind
     last = session.inputs[0].shape[1:][-1:]
     pixels = len(session.inputs[0].shape) == 4 and last in ((1,), (3,))
     return "image" if pixels and any(isinstance(step, Normalize) for step in preprocess) else "tensor"
@@ -157,9 +161,26 @@ def _drawable_specs(session: Session, preprocess: Preprocess, kind: SampleKind) 
     if kind == "image":
         return {name: ("uint8", *_fixed(name, _image_shape(session.inputs[0], preprocess)))}
     if kind == "audio":
-        lengths = [step.samples for step in preprocess if isinstance(step, FitLength)]
-        return {name: ("float32", *_fixed(name, (lengths[0] if lengths else "length",)))}
+        return {name: ("float32", *_fixed(name, (_wave_length(preprocess),)))}
+    if any(isinstance(step, FftFeatures | OneHot) for step in preprocess):
+        _fixed(name, ("rows",))
     return {spec.name: (spec.dtype, *_fixed(spec.name, spec.shape[1:])) for spec in session.inputs}
+
+
+def _wave_length(preprocess: Preprocess) -> int | str:
+    """As many values as the steps take first, at the rate at which a waveform comes."""
+    ratio = 1.0
+    for step in preprocess:
+        match step:
+            case Resample():
+                ratio *= step.from_hz / step.to_hz
+            case FitLength():
+                return round(step.samples * ratio)
+            case Window():
+                return math.ceil(step.length * ratio)
+            case _:
+                pass
+    return "length"
 
 
 def _image_shape(spec: TensorSpec, preprocess: Preprocess) -> tuple[int | str, ...]:
@@ -169,7 +190,11 @@ def _image_shape(spec: TensorSpec, preprocess: Preprocess) -> tuple[int | str, .
         raise WrongInput(f"input {spec.name!r} takes {_times(shape)} per sample, which is no image")
     is_planar = any(isinstance(step, ToLayout) and step.layout == "NCHW" for step in preprocess)
     height, width, channels = (shape[1], shape[2], shape[0]) if is_planar else shape
-    sized = next((step for step in preprocess if isinstance(step, Resize | CenterCrop)), None)
+    channels = 3 if any(isinstance(step, Grey) for step in preprocess) else channels
+    sized = next((step for step in preprocess if isinstance(step, Resize | CenterCrop | Crop)), None)
+    if isinstance(sized, Crop):
+        # An image of which a share is as large as the model's input is drawn by nobody.
+        return ("height", "width", channels) if sized.relative else (round(sized.bottom), round(sized.right), channels)
     return (sized.height, sized.width, channels) if sized else (height, width, channels)
 
 
@@ -211,23 +236,15 @@ def _raw_specs(
     """What one raw sample is. Sizes that the steps take as they come are free."""
     names = [spec.name for spec in session.inputs]
     return tuple(
-        TensorSpec(name=name, dtype=str(inputs[name].dtype), shape=_free(inputs[name].shape[1:], preprocess, kind))  # type: ignore[arg-type]
+        TensorSpec(name=name, dtype=str(inputs[name].dtype), shape=raw_shape(inputs[name].shape[1:], preprocess, kind))  # type: ignore[arg-type]
         for name in names
     )
-
-
-def _free(shape: tuple[int, ...], preprocess: Preprocess, kind: SampleKind) -> tuple[int | str, ...]:
-    if kind == "image" and any(isinstance(step, Resize) for step in preprocess):
-        return ("height", "width", *shape[2:])
-    if kind == "audio" and any(isinstance(step, FitLength) for step in preprocess):
-        return ("samples",)
-    return shape
 
 
 def _sample_rate(preprocess: Preprocess, raw: RawSamples | None) -> int | None:
     if raw is not None and raw.sample_rate_hz is not None:
         return raw.sample_rate_hz
-    return next((step.sample_rate for step in preprocess if isinstance(step, LogMel)), None)
+    return rate_hz(preprocess)
 
 
 def _weights(data: bytes, where: str) -> tuple[int, str]:

@@ -101,6 +101,7 @@ def _plain(
 ) -> "Packing":
     """A bundle of the model file `source`, which is run here to learn what its self-test must answer."""
     from edgeward.bundle import Identity, assemble, parts_of_onnx
+    from edgeward.infer.preprocess import takes_missing
     from edgeward.kit import codec
     from edgeward.kit.clock import SystemClock
     from edgeward.records.model import PreprocessFile
@@ -113,7 +114,7 @@ def _plain(
         preprocess=said.preprocess,
         postprocess=said.postprocess,
         labels=labels,
-        read_samples=(lambda inputs: _samples(data, inputs)) if data else None,
+        read_samples=(lambda inputs: _samples(data, inputs, missing=takes_missing(said.preprocess))) if data else None,
         threads=len(os.sched_getaffinity(0)),
     )
     count = len(next(iter(parts.self_test_inputs.values())))
@@ -125,12 +126,12 @@ def _plain(
     return fill, made
 
 
-def _samples(data: Path, inputs: "Sequence[TensorSpec]") -> "RawSamples":
+def _samples(data: Path, inputs: "Sequence[TensorSpec]", *, missing: bool) -> "RawSamples":
     """A few samples, evenly over the data set, that have one shape."""
     from edgeward.bundle import RawSamples
     from edgeward.measure.dataset import open_dataset
 
-    loaded = open_dataset(data, inputs)
+    loaded = open_dataset(data, inputs, missing=missing)
     step = max(1, len(loaded) // _SELF_TEST_SAMPLES)
     found = [loaded[index] for index in range(0, len(loaded), step)][:_SELF_TEST_SAMPLES]
     alike = [sample for sample in found if _shapes(sample) == _shapes(found[0])]

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from edgeward.bundle import find_bundle, open_predictor, trusted_keys, verify
 from edgeward.infer import Predictor, runtimes
+from edgeward.infer.preprocess import takes_missing
 from edgeward.infer.runtimes import Session
 from edgeward.kit import codec
 from edgeward.kit.errors import Unsupported, WrongInput
@@ -101,7 +102,9 @@ def open_data(subject: Subject, path: Path) -> LoadedSet:
     """The data set at `path` for this subject, its class numbers in the order of the bundle's labels."""
     inputs = [_without_batch(spec) for spec in subject.session.inputs]
     manifest = subject.manifest
-    data = open_dataset(path, manifest.inputs if manifest else inputs, subject.session.outputs)
+    steps = (*(subject.preprocess or ()), *(manifest.folded if manifest else ()))
+    given = manifest.inputs if manifest else inputs
+    data = open_dataset(path, given, subject.session.outputs, missing=takes_missing(steps))
     if manifest is None:
         return data
     if data.kind == "audio" and manifest.sample_rate_hz not in (None, data.sample_rate_hz):

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.kit.errors import WrongInput
-from edgeward.records.model import CenterCrop, Preprocess, Resize
+from edgeward.records.model import CenterCrop, Crop, Preprocess, Resize
 
 
 class Placement(NamedTuple):
@@ -60,6 +60,11 @@ def placement_of(steps: Preprocess, height: int, width: int) -> Placement:
             placed = placed._replace(
                 height=step.height, width=step.width, offset=(placed.offset[0] - left, placed.offset[1] - top)
             )
+        elif isinstance(step, Crop):
+            left, top, right, bottom = crop_edges(step, placed.height, placed.width)
+            placed = placed._replace(
+                height=bottom - top, width=right - left, offset=(placed.offset[0] - left, placed.offset[1] - top)
+            )
     return placed
 
 
@@ -79,3 +84,17 @@ def inner_size(step: Resize, height: int, width: int) -> tuple[int, int]:
         return step.height, step.width
     ratio = min(step.height / height, step.width / width)
     return max(1, round(height * ratio)), max(1, round(width * ratio))
+
+
+def crop_edges(step: Crop, height: int, width: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom in pixels. Raises WrongInput where that is no part of such an image."""
+    across, down = (width, height) if step.relative else (1, 1)
+    left, right, top, bottom = (
+        round(edge * size)
+        for edge, size in zip((step.left, step.right, step.top, step.bottom), (across, across, down, down), strict=True)
+    )
+    if not (left < right <= width and top < bottom <= height):
+        raise WrongInput(
+            f"crop wants columns {left} to {right} and rows {top} to {bottom} of an image of {height}x{width}"
+        )
+    return left, top, right, bottom

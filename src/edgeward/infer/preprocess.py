@@ -1,29 +1,39 @@
 """Raw sample to input tensor. The one copy: calibration, evaluation, self-test and serving all use it."""
 
-import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.infer.geometry import inner_size
+from edgeward.infer import pixels, signals, sound
 from edgeward.kit.errors import WrongInput
 from edgeward.records.model import (
     CenterCrop,
     ColorOrder,
+    Crop,
+    Detrend,
+    FftFeatures,
     FitLength,
+    Grey,
     LogMel,
+    Mfcc,
     Normalize,
+    OneHot,
     Preprocess,
     PreprocessStep,
+    Resample,
     Resize,
+    SampleKind,
+    Standardize,
     ToLayout,
+    Window,
 )  # fmt: skip
 
 Array = NDArray[Any]
-_PAD_GREY = 114  # what letterboxing detectors are trained with
+Applied = Callable[[Array], Array]
+"""A step as it is applied to a sample."""
 
 
 class Preprocessor:
@@ -44,25 +54,100 @@ def output_of(steps: Preprocess, sample: Array) -> tuple[tuple[int, ...], str]:
     return tensor.shape, str(tensor.dtype)
 
 
-def _compile(step: PreprocessStep) -> Callable[[Array], Array]:
+def kind_of(steps: Preprocess) -> SampleKind | None:
+    """What the steps work on, where that is clear from them."""
+    if any(isinstance(step, FitLength | Resample | LogMel | Mfcc) for step in steps):
+        return "audio"
+    if any(isinstance(step, Resize | CenterCrop | Crop | Grey | ColorOrder | ToLayout) for step in steps):
+        return "image"
+    if any(isinstance(step, Window | Detrend | FftFeatures | Standardize | OneHot) for step in steps):
+        return "tensor"
+    return None
+
+
+def rate_hz(steps: Preprocess) -> int | None:
+    """The rate at which waveforms must come, None where no step says it."""
+    for step in steps:
+        if isinstance(step, Resample):
+            return step.from_hz
+        if isinstance(step, LogMel):
+            return step.sample_rate
+    return None
+
+
+def takes_missing(steps: Preprocess) -> bool:
+    """Whether a value of the raw sample may be missing (NaN)."""
+    return any(isinstance(step, Standardize) for step in steps)
+
+
+def raw_shape(shape: tuple[int, ...], steps: Preprocess, kind: SampleKind) -> tuple[int | str, ...]:
+    """The shape of raw samples of which one has `shape`: lengths that the steps take as they come have a name."""
+    if kind == "image" and any(isinstance(step, Resize | CenterCrop | Crop) for step in steps):
+        return ("height", "width", *shape[2:])
+    if kind == "audio" and any(isinstance(step, FitLength | Resample | LogMel | Window) for step in steps):
+        return ("samples",)
+    if kind == "tensor" and any(isinstance(step, Window) for step in steps):
+        return ("rows", *shape[1:])
+    return shape
+
+
+def _compile(step: PreprocessStep) -> Applied:
+    if isinstance(step, Resize | CenterCrop | Crop | Grey | ColorOrder | ToLayout):
+        return _of_images(step)
+    if isinstance(step, FitLength | Resample | LogMel | Mfcc):
+        return _of_waveforms(step)
+    return _of_rows(step)
+
+
+def _of_images(step: Resize | CenterCrop | Crop | Grey | ColorOrder | ToLayout) -> Applied:
     match step:
         case Resize():
-            return lambda image: _resize(image, step)
+            return partial(pixels.resize, step=step)
         case CenterCrop():
-            return lambda image: _center_crop(image, step)
+            return partial(pixels.center_crop, step=step)
+        case Crop():
+            return partial(pixels.crop, step=step)
+        case Grey():
+            return partial(pixels.grey, step=step)
         case ColorOrder():
-            return (lambda image: image[..., ::-1]) if step.order == "BGR" else (lambda image: image)
+            return (lambda image: image[..., ::-1]) if step.order == "BGR" else _same
+        case ToLayout():
+            return (lambda image: image.transpose(2, 0, 1)) if step.layout == "NCHW" else _same
+
+
+def _of_waveforms(step: FitLength | Resample | LogMel | Mfcc) -> Applied:
+    match step:
+        case FitLength():
+            return partial(sound.fit_length, samples=step.samples)
+        case Resample():
+            return partial(sound.resample, step=step)
+        case LogMel():
+            return partial(sound.log_mel, step=step)
+        case Mfcc():
+            return partial(sound.mfcc, count=step.count)
+
+
+def _of_rows(step: Normalize | Window | Detrend | FftFeatures | Standardize | OneHot) -> Applied:
+    match step:
         case Normalize():
             return _normalize(step)
-        case ToLayout():
-            return (lambda image: image.transpose(2, 0, 1)) if step.layout == "NCHW" else (lambda image: image)
-        case FitLength():
-            return lambda wave: _fit_length(wave, step.samples)
-        case LogMel():
-            return lambda wave: log_mel(wave, step)
+        case Window():
+            return partial(signals.newest, step=step)
+        case Detrend():
+            return partial(signals.detrend, step=step)
+        case FftFeatures():
+            return signals.fft_features(step)
+        case Standardize():
+            return signals.standardize(step)
+        case OneHot():
+            return signals.one_hot(step)
 
 
-def _normalize(step: Normalize) -> Callable[[Array], Array]:
+def _same(sample: Array) -> Array:
+    return sample
+
+
+def _normalize(step: Normalize) -> Applied:
     std = np.asarray(step.std, np.float64)
     gain = (step.scale / std).astype(np.float32)
     offset = (-np.asarray(step.mean, np.float64) / std).astype(np.float32)
@@ -75,64 +160,3 @@ def _normalize(step: Normalize) -> Callable[[Array], Array]:
         return np.add(np.multiply(sample, gain, dtype=np.float32), offset, dtype=np.float32)
 
     return apply
-
-
-def _resize(image: Array, step: Resize) -> Array:
-    height, width = image.shape[:2]
-    if (height, width) == (step.height, step.width):
-        return image
-    if not step.keep_aspect:
-        return _scaled(image, step.height, step.width)
-    inner_height, inner_width = inner_size(step, height, width)
-    top, left = (step.height - inner_height) // 2, (step.width - inner_width) // 2
-    canvas = np.full((step.height, step.width, image.shape[2]), _PAD_GREY, np.uint8)
-    canvas[top : top + inner_height, left : left + inner_width] = _scaled(image, inner_height, inner_width)
-    return canvas
-
-
-def _scaled(image: Array, height: int, width: int) -> Array:
-    from PIL import Image
-
-    squeezed = image[:, :, 0] if image.shape[2] == 1 else image
-    resized = Image.fromarray(squeezed).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized, np.uint8).reshape(height, width, image.shape[2])
-
-
-def _center_crop(image: Array, step: CenterCrop) -> Array:
-    height, width = image.shape[:2]
-    if height < step.height or width < step.width:
-        raise WrongInput(f"center_crop wants at least {step.height}x{step.width}, the image is {height}x{width}")
-    top, left = (height - step.height) // 2, (width - step.width) // 2
-    return image[top : top + step.height, left : left + step.width]
-
-
-def _fit_length(wave: Array, samples: int) -> Array:
-    if len(wave) >= samples:
-        return wave[:samples]
-    return np.pad(wave, (0, samples - len(wave)))
-
-
-def log_mel(wave: Array, step: LogMel) -> NDArray[np.float32]:
-    """Frames × mels: ln(mel power + floor), float32. Periodic Hann window, no centring, no area normalisation."""
-    if len(wave) < step.frame_length:
-        raise WrongInput(
-            f"log_mel wants at least {step.frame_length} samples, the recording has {len(wave)}",
-            hint="put a fit_length step before it",
-        )
-    window, bank = _mel_tables(step)
-    frames = np.lib.stride_tricks.sliding_window_view(wave, step.frame_length)[:: step.hop_length]
-    power = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
-    return np.log(power @ bank + step.floor).astype(np.float32)
-
-
-@lru_cache(maxsize=8)
-def _mel_tables(step: LogMel) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The window, and the filter bank as FFT bins × mels: triangles evenly spaced on the HTK mel scale,
-    mel = 2595 log10(1 + f / 700) (Young et al., The HTK Book)."""
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(step.frame_length) / step.frame_length)
-    low, high = (2595 * math.log10(1 + hertz / 700) for hertz in (step.low_hz, step.high_hz))
-    edges = 700 * (10 ** (np.linspace(low, high, step.mel_count + 2) / 2595) - 1)
-    bins = np.fft.rfftfreq(step.frame_length, 1 / step.sample_rate)[:, None]
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    return window, np.maximum(0, np.minimum(rising, falling))

@@ -106,8 +106,11 @@ class LoadedSet:
         )  # fmt: skip
 
 
-def open_dataset(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec] = ()) -> LoadedSet:
-    """The data set at `path` for a model with these inputs (shapes without the batch axis).
+def open_dataset(
+    path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec] = (), *, missing: bool = False
+) -> LoadedSet:
+    """The data set at `path` for a model with these inputs (shapes without the batch axis). Where values may be
+    `missing`, NaN stands for them in an .npz.
 
     Raises WrongInput, in one sentence, for what is missing, empty, unreadable, of the wrong name, shape or dtype,
     not finite, or has labels of another length.
@@ -118,7 +121,7 @@ def open_dataset(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Ten
         return _open_folder(path, inputs)
     match path.suffix.lower():
         case ".npz":
-            return _open_npz(path, inputs, outputs)
+            return _open_npz(path, inputs, outputs, missing=missing)
         case ".csv" | ".parquet":
             return _open_table(path, inputs)
         case suffix:
@@ -128,9 +131,9 @@ def open_dataset(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[Ten
             )
 
 
-def _open_npz(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> LoadedSet:
+def _open_npz(path: Path, inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], *, missing: bool) -> LoadedSet:
     arrays = read_npz(path)
-    columns = {spec.name: _input_array(path, arrays, spec, alone=len(inputs) == 1) for spec in inputs}
+    columns = {spec.name: _input_array(path, arrays, spec, alone=len(inputs) == 1, missing=missing) for spec in inputs}
     count = len(next(iter(columns.values())))
     if count == 0:
         raise WrongInput(f"{path}: there are no samples in it")
@@ -170,7 +173,9 @@ def _as_masks(labels: NDArray[Any], output: TensorSpec) -> NDArray[Any] | None:
     return labels if labels.ndim == _PLANES - 1 else None
 
 
-def _input_array(path: Path, arrays: dict[str, NDArray[Any]], spec: TensorSpec, *, alone: bool) -> NDArray[Any]:
+def _input_array(
+    path: Path, arrays: dict[str, NDArray[Any]], spec: TensorSpec, *, alone: bool, missing: bool
+) -> NDArray[Any]:
     array = arrays.get(spec.name, arrays.get("x") if alone else None)
     if array is None:
         there = ", ".join(sorted(arrays)) or "nothing"
@@ -184,8 +189,10 @@ def _input_array(path: Path, arrays: dict[str, NDArray[Any]], spec: TensorSpec, 
         raise WrongInput(f"{path}: {spec.name!r} is {array.dtype}, wanted {spec.dtype}")
     if array.dtype.kind == "f" and spec.dtype.startswith(("int", "uint", "bool")):
         raise WrongInput(f"{path}: {spec.name!r} is {array.dtype}, the model wants {spec.dtype}")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        where = int(np.argwhere(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))[0][0])
+    real = array if array.dtype.kind == "f" else np.zeros((len(array), 1))
+    wrong = np.isinf(real) if missing else ~np.isfinite(real)
+    if wrong.any():
+        where = int(np.argwhere(wrong.reshape(len(real), -1).any(axis=1))[0][0])
         raise WrongInput(f"{path}: {spec.name!r} holds a value that is not finite (NaN or infinity), in sample {where}")
     return array
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgeward import bundle
 from edgeward.infer import Predictor, runtimes
+from edgeward.infer.preprocess import raw_shape
 from edgeward.kit import codec
 from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.machine import slug_of
@@ -20,12 +21,9 @@ from edgeward.optimize.trials import Candidate
 from edgeward.records.candidate import Measurement, Report, Trial
 from edgeward.records.model import (
     Classify,
-    FitLength,
-    LogMel,
     Model,
     Postprocess,
     Preprocess,
-    Resize,
     TensorSpec,
 )
 
@@ -116,12 +114,8 @@ def _raw_specs(task: Task, preprocess: Preprocess, inputs: tuple[TensorSpec, ...
     sample = task.evaluation[0]
     specs = []
     for spec in inputs:
-        shape: tuple[int | str, ...] = sample[spec.name].shape
         dtype: Any = str(sample[spec.name].dtype)
-        if preprocess and isinstance(preprocess[0], Resize):
-            shape = ("height", "width", shape[-1])
-        if task.evaluation.kind == "audio" and any(isinstance(step, FitLength | LogMel) for step in preprocess):
-            shape = ("samples",)
+        shape = raw_shape(sample[spec.name].shape, preprocess, task.evaluation.kind)
         if task.evaluation.kind == "tensor" and not preprocess:
             dtype, shape = spec.dtype, spec.shape[1:]
         specs.append(TensorSpec(name=spec.name, dtype=dtype, shape=shape))

@@ -13,6 +13,7 @@ import onnx
 from edgeward.bundle import VerifiedBundle
 from edgeward.infer import Predictor
 from edgeward.infer.postprocess import class_count
+from edgeward.infer.preprocess import rate_hz, takes_missing
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError, WrongInput
 from edgeward.measure.annotated import detect_step
@@ -92,8 +93,10 @@ def prepare(order: Order) -> Task:
 
 def _task(order: Order, found: Read, model_bytes: bytes, session: Session) -> Task:
     inputs = tuple(_without_batch(spec) for spec in session.inputs)
-    whole = open_dataset(order.data, inputs, session.outputs)
+    missing = takes_missing(order.preprocess or ())
+    whole = open_dataset(order.data, inputs, session.outputs, missing=missing)
     notes = list(found.notes)
+    _check_rate(order, whole)
     evaluation, calibration = _parts(order, whole, inputs, session, notes)
     steps = order.preprocess
     if steps is None:
@@ -155,7 +158,8 @@ def _parts(
     """The evaluation and the calibration samples, which share none."""
     generator = np.random.default_rng(order.seed)
     if order.calibration is not None:
-        calibration = open_dataset(order.calibration, inputs, session.outputs)
+        missing = takes_missing(order.preprocess or ())
+        calibration = open_dataset(order.calibration, inputs, session.outputs, missing=missing)
         if whole.class_names and calibration.class_names and whole.class_names != calibration.class_names:
             raise WrongInput(
                 f"{order.calibration}: its classes are {', '.join(calibration.class_names[:5])}…, "
@@ -203,6 +207,15 @@ def _steps(session: Session, inputs: tuple[TensorSpec, ...], calibration: Loaded
         f"{scores['0..255']:.2f} as 0..255; --preprocess FILE says it for good"
     )
     return fit_steps(inputs[0], "image", sample, IMAGE_SCALINGS[best])
+
+
+def _check_rate(order: Order, data: LoadedSet) -> None:
+    wanted = rate_hz(order.preprocess or ())
+    if wanted is not None and data.sample_rate_hz not in (None, wanted):
+        raise WrongInput(
+            f"{order.data}: sampled at {data.sample_rate_hz} Hz, the steps take {wanted} Hz",
+            hint=f'[[preprocess]] type = "resample", from_hz = {data.sample_rate_hz}, to_hz = {wanted}',
+        )
 
 
 def _check_fit(order: Order, session: Session, evaluation: LoadedSet, steps: Preprocess) -> None:

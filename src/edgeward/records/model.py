@@ -103,7 +103,96 @@ class LogMel(Record, tag="log_mel"):
     floor: Positive = 1e-6
 
 
-PreprocessStep = Resize | CenterCrop | ColorOrder | Normalize | ToLayout | FitLength | LogMel
+class Crop(Record, tag="crop"):
+    """A fixed part of an image: its edges in pixels, or where `relative` in shares of the image's width and height,
+    rounded to the nearest pixel. The part must lie in the image.
+    """
+
+    left: Annotated[float, Meta(ge=0)]
+    top: Annotated[float, Meta(ge=0)]
+    right: Positive
+    bottom: Positive
+    relative: bool = False
+
+
+class Grey(Record, tag="grey"):
+    """The brightness of an RGB image in bytes, (19595 R + 38470 G + 7471 B + 32768) // 65536 (ITU-R BT.601), as one
+    channel, or the same in all three. A grey image keeps its values.
+    """
+
+    channels: Literal[1, 3] = 1
+
+
+class Resample(Record, tag="resample"):
+    """A waveform at another rate: from_hz to to_hz values a second, ceil(length × to / from) of them.
+
+    The ideal low-pass at 0.91 of half the lower rate, cut by a Kaiser window (beta 9) of 32 zero crossings a side.
+    """
+
+    from_hz: Annotated[int, Meta(ge=1, le=1_000_000)]
+    to_hz: Annotated[int, Meta(ge=1, le=1_000_000)]
+
+
+class Window(Record, tag="window"):
+    """The newest `length` values of a waveform, or rows of sensor values. In a stream one is due every `hop`."""
+
+    length: Annotated[int, Meta(ge=1)]
+    hop: Annotated[int, Meta(ge=1)]
+
+
+class Mfcc(Record, tag="mfcc"):
+    """The first `count` coefficients of the orthonormal DCT-II of each row, which `log_mel` makes:
+    c(k) = s(k) Σ x(m) cos(π k (m + 1/2) / M), s(0) = √(1/M), else √(2/M).
+    """
+
+    count: Annotated[int, Meta(ge=1)]
+
+
+class Detrend(Record, tag="detrend"):
+    """Takes from each column of sensor rows its mean, or the straight line that fits it best (least squares)."""
+
+    method: Literal["constant", "linear"] = "linear"
+
+
+class FftFeatures(Record, tag="fft_features"):
+    """The power spectrum of each column of sensor rows, bands first: P(k) = c(k) |X(k)|² / (Σ w)², where X is the DFT
+    of w × x, and c is 1 at 0 Hz and at half the rate, else 2, so that a sine of amplitude a has a²/2.
+
+    `edges_hz` are the limits of bands, whose powers are summed (low ≤ f < high); without them each line stands alone.
+    `value` is the power, its root (magnitude), or ln(power + floor).
+    """
+
+    sample_rate: Positive
+    edges_hz: tuple[Annotated[float, Meta(ge=0)], ...] = ()
+    value: Literal["magnitude", "power", "log_power"] = "log_power"
+    taper: Literal["hann", "none"] = "hann"
+    floor: Positive = 1e-12
+
+
+class Standardize(Record, tag="standardize"):
+    """(value - mean) / std of each column (the last axis) in float32. A missing value (NaN) is `fill`, by default the
+    mean, first. One number serves all columns.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[Positive, ...]
+    fill: tuple[float, ...] | None = None
+
+
+class OneHot(Record, tag="one_hot"):
+    """Column `column` of a row gives way, where it stands, to one column per value of `values`: 1 at its own, else 0.
+
+    One that is not among them is all zeros. Rows of strings become numbers, an empty string a missing one (NaN).
+    """
+
+    column: Annotated[int, Meta(ge=0)]
+    values: tuple[float | str, ...]
+
+
+PreprocessStep = (
+    Resize | CenterCrop | Crop | Grey | ColorOrder | Normalize | ToLayout | FitLength | Resample | LogMel | Mfcc
+    | Window | Detrend | FftFeatures | Standardize | OneHot
+)  # fmt: skip
 Preprocess = tuple[PreprocessStep, ...]
 """From raw sample to input tensor; the same steps run in calibration, evaluation and on the device."""
 

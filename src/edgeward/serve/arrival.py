@@ -6,21 +6,25 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from edgeward.infer import Sample
+from edgeward.infer.preprocess import takes_missing
 from edgeward.records.bundle import Manifest
 from edgeward.records.model import SampleKind, TensorSpec
 
 
 class Wanted(Struct, frozen=True):
-    """What the model takes: raw samples of this kind. `name` is the bundle's, for sentences."""
+    """What the model takes: raw samples of this kind. `name` is the bundle's, for sentences. Where values may be
+    `missing`, NaN stands for them."""
 
     name: str
     kind: SampleKind
     inputs: tuple[TensorSpec, ...]
     sample_rate_hz: int | None = None
+    missing: bool = False
 
     @classmethod
     def of(cls, manifest: Manifest) -> "Wanted":
-        return cls(manifest.name, manifest.kind, manifest.inputs, manifest.sample_rate_hz)
+        missing = takes_missing((*manifest.preprocess, *manifest.folded))
+        return cls(manifest.name, manifest.kind, manifest.inputs, manifest.sample_rate_hz, missing)
 
     @property
     def channels(self) -> int:

@@ -84,7 +84,7 @@ def of_arrays(where: str, arrays: dict[str, Any], wanted: Wanted) -> Iterator[Ar
     if counts == {0}:
         raise WrongInput(f"{where}: there are no samples in it")
     return (
-        Arrival(f"{where}[{index}]", lambda index=index: _finite(where, index, columns))  # type: ignore[misc]
+        Arrival(f"{where}[{index}]", lambda index=index: _finite(where, index, columns, wanted))  # type: ignore[misc]
         for index in range(counts.pop())
     )
 
@@ -105,9 +105,9 @@ def _column(where: str, arrays: dict[str, Any], spec: TensorSpec, *, alone: bool
     return array
 
 
-def _finite(where: str, index: int, columns: dict[str, Any]) -> Sample:
+def _finite(where: str, index: int, columns: dict[str, Any], wanted: Wanted) -> Sample:
     sample = {name: column[index] for name, column in columns.items()}
     for name, array in sample.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and not (np.isfinite(array) | (wanted.missing & np.isnan(array))).all():
             raise WrongInput(f"{where}[{index}]: {name!r} holds a value that is not finite (NaN or infinity)")
     return sample

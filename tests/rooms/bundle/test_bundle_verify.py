@@ -35,6 +35,7 @@ REASONS = {
     "bundle-v1-missing-blob": "model.echo (sha256:3e5f20733983…): this blob is missing",
     "bundle-v1-swapped-model": "the signatures in it are of another bundle",
     "bundle-v1-path-escape": "'../../../etc/cron.d/model', which leads out of the bundle",
+    "bundle-v1-unknown-step": "invalid value 'step_of_tomorrow' - at `$.preprocess[0].type`",
     "bundle-newer-schema": "made by a newer edgeward: its schema version is 2",
 }
 

@@ -10,11 +10,11 @@ import click
 
 from edgeward.cli import console
 from edgeward.cli.paths import PATH
-from edgeward.kit.errors import WrongInput
+from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.kit.memory import give_back
 
 if TYPE_CHECKING:
-    from edgeward.serve import ServedModel
+    from edgeward.serve import Application, Companion, ServedModel
 
 
 @click.command()
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 )
 @click.option("--socket-group", metavar="GROUP", help="The members of this group may use the Unix socket too.")
 @click.option(
+    "--grpc-port", type=click.IntRange(0, 65535), metavar="N", help="Also gRPC (the extra grpc), on the same host."
+)
+@click.option(
     "--repository-api", is_flag=True, help="Programs here may load and unload bundles (Triton's repository API)."
 )
 def command(
@@ -66,6 +69,7 @@ def command(
     local: Path | None,
     socket_group: str | None,
     repository_api: bool,
+    grpc_port: int | None,
 ) -> None:
     """Answer requests over HTTP: Open Inference Protocol v2, /metrics for Prometheus, a live page at /.
 
@@ -98,10 +102,20 @@ def command(
         if local is not None:
             companions.append(serve.LocalServer(local, app.catalog, limits, group=_group(socket_group)))
         companions.append(serve.Watchdog(lambda: app.models, url))
+        if grpc_port is not None:
+            companions.append(_grpc(app, host, grpc_port))
         finished = serve.serve(app, listener, lambda: _tell_ready(models, url, local), companions, repository.reload)
     if not finished:
         console.note(f"edgeward: stopped with a request still running after {serve.STOP_S} s, or at a second Ctrl-C")
         os._exit(1)  # Python would wait for the thread that runs it
+
+
+def _grpc(app: "Application", host: str, port: int) -> "Companion":
+    try:
+        from edgeward.serve.rpc import GrpcServer
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"gRPC needs the package {error.name!r}", hint="pip install 'edgeward[grpc]'") from error
+    return GrpcServer(app, host, port)
 
 
 def _group(name: str | None) -> int | None:

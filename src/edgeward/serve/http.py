@@ -30,7 +30,7 @@ _HTML = (
 )
 _CLIENT_LEFT = 499  # as nginx counts a client that went away before it was answered
 
-_SERVER = {
+SERVER = {
     "name": "edgeward",
     "version": __version__,
     "extensions": ["binary_tensor_data", "classification", "statistics"],
@@ -231,7 +231,7 @@ class Application:
             "": lambda _: Answer(200, _HTML, self._html),
             "/": lambda _: Answer(200, _HTML, self._html),
             "/metrics": self._metrics,
-            "/v2": lambda _: _json(200, _SERVER),
+            "/v2": lambda _: _json(200, SERVER),
             "/v2/health/live": lambda _: _json(200, {"live": True}),
             "/v2/health/ready": lambda _: _json(200 if self.ready else 503, {"ready": self.ready}),
         }
@@ -256,7 +256,7 @@ class Application:
     def _stats(self, models: Sequence[ServedModel], _: Asked) -> Answer:
         uptime_s = round(self._clock.monotonic_s() - self._started_s, 1)
         rows = [{**_about(model), **summary(model.stats), "queued": model.queued} for model in models]
-        return _json(200, {"model_stats": rows, "server": {**_SERVER, "uptime_s": uptime_s, "ready": self.ready}})
+        return _json(200, {"model_stats": rows, "server": {**SERVER, "uptime_s": uptime_s, "ready": self.ready}})
 
 
 def create_app(

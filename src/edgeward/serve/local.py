@@ -377,7 +377,9 @@ class _Job(NamedTuple):
         missing = next((name for name in signature.inputs if name not in tensors), None)
         if missing is not None:
             raise WrongInput(f"input {missing!r} is missing")
-        return protocol.Request(msgspec.UNSET, tensors, count, protocol.wanted_raw(self.asked.outputs, signature))
+        return protocol.Request(
+            msgspec.UNSET, tensors, count, protocol.wanted_raw([*map(protocol.Asked, self.asked.outputs)], signature)
+        )
 
     def encode(self, request: protocol.Request, ran: Ran, pre_s: float) -> bytes:
         """The answer message; outputs in the answer space are written there."""

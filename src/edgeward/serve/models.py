@@ -131,10 +131,12 @@ class ServedModel:
         if self._pending >= most:
             raise Busy(self._pending, retry_after_s(self._pending, self.sample_s))
 
-    async def answer(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf) -> Ran:
+    async def answer(
+        self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf, asker: Asker | None = None
+    ) -> Ran:
         """The outputs for `count` samples. Raises Late where they were not begun before `deadline_s`."""
         ran = self.at_once(tensors, count)
-        return await self.in_turn(tensors, count, deadline_s) if ran is None else ran
+        return await self.in_turn(tensors, count, deadline_s, asker) if ran is None else ran
 
     def at_once(self, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran | None:
         """The outputs where this is short work and nothing is ahead of it; None where it belongs in the thread."""

@@ -418,9 +418,26 @@ def _wanted(given: _Request, model: Signature) -> tuple[Wanted, ...]:
     return tuple(wanted.values())
 
 
-def wanted_raw(names: Sequence[str], model: Signature) -> tuple[Wanted, ...]:
-    """The outputs of these names as they are, the usual ones where none is named. Raises WrongInput."""
-    return _wanted(_Request([], outputs=[_Output(name) for name in names]), model)
+class Asked(NamedTuple):
+    """An output by its name, as its best `classes` where that is not 0."""
+
+    name: str
+    classes: int = 0
+
+
+def wanted_raw(outputs: Sequence[Asked], model: Signature) -> tuple[Wanted, ...]:
+    """These outputs, none of them as JSON; the usual ones where none is named. Raises WrongInput."""
+    asked = [_Output(one.name, _OutputParameters(classification=one.classes)) for one in outputs]
+    return _wanted(_Request([], outputs=asked), model)
+
+
+def chosen(
+    request: Request, outputs: Mapping[str, NDArray[Any]], model: Signature
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The outputs that were asked for, in that order, and as classes where that was asked."""
+    for wanted in request.outputs:
+        array = outputs[wanted.name]
+        yield wanted.name, _classes(array, wanted, model) if wanted.classes else array
 
 
 def datatype_of(array: NDArray[Any]) -> str:
@@ -444,10 +461,7 @@ def encode(request: Request, outputs: Mapping[str, NDArray[Any]], model: Signatu
     """The reply to `request`. Raises WrongInput where what was asked for has no JSON form: NaN, infinity, FP16."""
     parts: list[bytes] = []
     described = []
-    for wanted in request.outputs:
-        array = outputs[wanted.name]
-        if wanted.classes:
-            array = _classes(array, wanted, model)
+    for wanted, (_, array) in zip(request.outputs, chosen(request, outputs, model), strict=True):
         if wanted.binary:
             parts.append(to_binary(array))
             described.append(_described(wanted.name, array, parameters=_Size(len(parts[-1]))))

@@ -108,12 +108,18 @@ async def _run(
     on_ready()
     await stop.wait()
     server.close()
-    ends: list[asyncio.Future[Any]] = [asyncio.gather(*(one.stop() for one in (connections, *companions)))]
+    ends: list[asyncio.Future[Any]] = [asyncio.gather(_idle(app), *(one.stop() for one in (connections, *companions)))]
     ends.append(asyncio.ensure_future(forced.wait()))
     await asyncio.wait(ends, timeout=STOP_S, return_when=asyncio.FIRST_COMPLETED)
     for end in ends:
         end.cancel()
     await asyncio.gather(*ends, return_exceptions=True)
+
+
+async def _idle(app: Application) -> None:
+    """Returns when no model works any more, not even on an answer that nobody waits for."""
+    while any(model.working for model in app.models):
+        await asyncio.sleep(0.01)
 
 
 @contextlib.contextmanager

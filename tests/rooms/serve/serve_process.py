@@ -28,11 +28,12 @@ class Answer(NamedTuple):
 class RunningServer:
     """A server process of ours. `process` may be sent signals."""
 
-    def __init__(self, waiting: int = 64, request_bytes: int = 1 << 20) -> None:
+    def __init__(self, waiting: int = 64, request_bytes: int = 1 << 20, grpc_port: int | None = None) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.socket = Path(self.folder.name) / "serve.sock"
         program = Path(__file__).with_name("serve_small_models.py")
         command = [sys.executable, str(program), str(waiting), str(request_bytes), str(self.socket)]
+        command += [] if grpc_port is None else [str(grpc_port)]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
         self.url = self.process.stdout.readline().strip()

@@ -1,5 +1,5 @@
 """Small models to serve. As a program with two numbers (most waiting, most request bytes) and a path for the Unix
-socket it serves them, and prints its URL when it is ready."""
+socket, and perhaps a port for gRPC, it serves them, and prints its URL when it is ready."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ from edgeward.infer.runtimes import load
 from edgeward.infer.runtimes.echo import EchoModel
 from edgeward.kit import codec
 from edgeward.records.model import Classify, Postprocess, TensorSpec
-from edgeward.serve import Limits, LocalServer, ServedModel, bind, create_app, serve, url_of
+from edgeward.serve import Companion, Limits, LocalServer, ServedModel, bind, create_app, serve, url_of
 from edgeward.serve.models import without_batch
 from edgeward.serve.protocol import signature
 
@@ -99,7 +99,12 @@ def main() -> None:
     limits = Limits(waiting=waiting, request_bytes=request_bytes)
     app = create_app(models(), limits)
     local = LocalServer(Path(sys.argv[3]), app.catalog, limits)
-    if not serve(app, listener, lambda: print(url_of(listener), flush=True), [local]):
+    companions: list[Companion] = [local]
+    if len(sys.argv) > 4:
+        from edgeward.serve.rpc import GrpcServer
+
+        companions.append(GrpcServer(app, "127.0.0.1", int(sys.argv[4])))
+    if not serve(app, listener, lambda: print(url_of(listener), flush=True), companions):
         os._exit(1)
 
 

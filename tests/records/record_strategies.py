@@ -20,6 +20,8 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
             return st.one_of([_values(one) for one in kind.types])
         case types.NoneType():
             return st.none()
+        case types.AnyType():
+            return st.one_of(st.booleans(), st.integers(-9, 9), st.text(max_size=9), st.lists(st.integers(-9, 9)))
         case types.BoolType():
             return st.booleans()
         case types.IntType():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec import UNSET
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
@@ -19,6 +20,7 @@ from edgeward.kit.errors import WrongInput
 from edgeward.records.base import Descriptor, Record
 from edgeward.records.bundle import SCHEMA_VERSION, Manifest, SelfTest
 from edgeward.records.candidate import Measurement
+from edgeward.records.flow import Flow
 from edgeward.records.model import Classify, Model, Postprocess, Preprocess, SampleKind, TensorSpec
 
 CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
@@ -64,6 +66,7 @@ class Parts(Record):
     deadline_s: float = 30.0
     measurement: Measurement | None = None
     report: bytes | None = None
+    flow: Flow | None = None
 
 
 def assemble(folder: Path, parts: Parts) -> str:
@@ -102,6 +105,7 @@ def assemble(folder: Path, parts: Parts) -> str:
         measurement=parts.measurement,
         layers=tuple(_record(layer) for layer in (weight, inputs, expected, *docs)),
         sample_rate_hz=parts.sample_rate_hz,
+        flow=UNSET if parts.flow is None else parts.flow,
     )
     return _publish(layout, manifest, (weight, inputs, expected, *docs), parts.precision)
 

@@ -94,6 +94,7 @@ def command(
         budget=parse_budget(budget), threads=threads, time_limit_s=_seconds(time_limit), seed=seed,
         preprocess=steps.preprocess if steps else None,
         postprocess=steps.postprocess if steps else (),
+        flow=steps.flow if steps else None,
         labels=read_class_names(labels) if labels else (),
         shapes=dict(_shape(text) for text in shapes), overwrite=overwrite,
         command=shlex.join(["edgeward", *sys.argv[1:]]), memory=None if no_cache else cache_folder(),

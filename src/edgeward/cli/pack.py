@@ -100,6 +100,8 @@ def _plain(
     source: Path, name: str, version: str, labels: tuple[str, ...], preprocess: Path | None, data: Path | None
 ) -> "Packing":
     """A bundle of the model file `source`, which is run here to learn what its self-test must answer."""
+    from msgspec.structs import replace
+
     from edgeward.bundle import Identity, assemble, parts_of_onnx
     from edgeward.infer.preprocess import takes_missing
     from edgeward.kit import codec
@@ -121,7 +123,7 @@ def _plain(
     made = f"{count} samples of {data}" if data else f"{count} drawn samples; real ones test more: --data DATA"
 
     def fill(work: Path) -> None:
-        assemble(work, parts)
+        assemble(work, replace(parts, flow=said.flow))
 
     return fill, made
 

@@ -201,15 +201,18 @@ def _running(
 def _flow(job: Job, verified: "VerifiedBundle", limit: int | None, keys: Sequence[Path]) -> "Flow":
     from edgeward.serve.pipeline import Flow
 
-    said = job.pipeline
-    if said is None:
+    said, packed = job.pipeline, verified.manifest.flow
+    if said is None and not packed:
         return Flow(limit=limit)
+    from edgeward.records.pipeline import flowing
+
+    queue, batch, threshold = flowing(said, packed or None)
     skips = second = None
-    if said.skip_unchanged is not None:
+    if threshold is not None:
         from edgeward.serve.unchanged import Unchanged
 
-        skips = Unchanged(said.skip_unchanged)
-    if said.cascade is not None:
+        skips = Unchanged(threshold)
+    if said is not None and said.cascade is not None:
         from edgeward.bundle import open_predictor
         from edgeward.kit.errors import WrongInput
         from edgeward.records.model import Detect
@@ -223,7 +226,7 @@ def _flow(job: Job, verified: "VerifiedBundle", limit: int | None, keys: Sequenc
             raise WrongInput(f"pipeline {said.name!r}: {said.cascade.bundle} takes no images, which crops are")
         channels = Wanted.of(other.manifest).channels
         second = Second(open_predictor(other, threads=said.threads), said.cascade, channels)
-    return Flow(queue=said.queue, batch=said.batch, skips=skips, second=second, limit=limit)
+    return Flow(queue=queue, batch=batch, skips=skips, second=second, limit=limit)
 
 
 def _naming(predictor: "Predictor", manifest: "Manifest", top: int) -> "Predictor":

@@ -44,6 +44,12 @@ OWN = (
         state="no outgoing connection",
     ),
     Contact(
+        part="edgeward run",
+        hosts=(),
+        when="only to addresses that -i, --sink or a pipeline in edgeward.toml names; no redirection is followed",
+        state="no outgoing connection to any other host",
+    ),
+    Contact(
         part="edgeward, every other verb",
         hosts=(),
         when="never: no verb opens a connection except inside this machine",

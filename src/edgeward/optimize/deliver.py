@@ -94,7 +94,7 @@ def _parts(
         labels=tuple(labels), thread_count=chosen.contender.threads,
         sample_rate_hz=task.evaluation.sample_rate_hz,
         tolerance=_TOLERANCES.get(chosen.trial.precision, _LOOSE_TOLERANCE),
-        measurement=measurement, report=codec.to_pretty_json(report),
+        measurement=measurement, report=codec.to_pretty_json(report), flow=order.flow,
     )  # fmt: skip
 
 

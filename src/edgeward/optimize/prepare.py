@@ -27,6 +27,7 @@ from edgeward.optimize.inspect import describe, fix_shapes
 from edgeward.optimize.parent import Parent
 from edgeward.optimize.parity import prove
 from edgeward.optimize.readers import Read, read
+from edgeward.records.flow import Flow
 from edgeward.records.model import Detect, ModelFacts, Postprocess, Preprocess, TensorSpec
 from edgeward.records.target import Budget
 
@@ -60,6 +61,7 @@ class Order(NamedTuple):
     memory: Path | None = None
     postprocess: Postprocess = ()
     parent: VerifiedBundle | None = None
+    flow: Flow | None = None
 
 
 class Task(NamedTuple):

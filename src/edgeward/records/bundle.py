@@ -2,8 +2,11 @@
 
 from typing import Literal
 
+from msgspec import UNSET, UnsetType
+
 from edgeward.records.base import Bytes, Descriptor, Digest, Instant, Positive, Record, Slug
 from edgeward.records.candidate import Measurement
+from edgeward.records.flow import Flow
 from edgeward.records.model import Model, Postprocess, Preprocess, SampleKind, TensorSpec
 
 SCHEMA_VERSION = 1
@@ -50,6 +53,7 @@ class Manifest(Record):
     measurement: Measurement | None
     layers: tuple[Descriptor, ...]
     sample_rate_hz: int | None = None
+    flow: Flow | UnsetType = UNSET  # not written where nothing is said: bundles stay, byte for byte, what they were
 
 
 class Layer(Record):

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from msgspec import Meta
 
 from edgeward.records.base import Bytes, Count, Descriptor, Digest, Document, Positive, Ratio, Record, Slug
+from edgeward.records.flow import Flow
 
 Dtype = Literal[
     "float32", "float16", "float64", "bfloat16", "int8", "uint8", "int16", "uint16",
@@ -232,11 +233,12 @@ Postprocess = tuple[PostprocessStep, ...]
 
 class PreprocessFile(Document):
     """What a person writes to say how a model wants its input, and how its answer is read: `[[preprocess]]` and
-    `[[postprocess]]` tables in TOML.
+    `[[postprocess]]` tables in TOML, and a `[flow]`.
     """
 
     preprocess: Preprocess
     postprocess: Postprocess = ()
+    flow: Flow | None = None
 
 
 SampleKind = Literal["image", "audio", "tensor"]

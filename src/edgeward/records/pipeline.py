@@ -1,14 +1,12 @@
 """A pipeline as a person declares it: where samples come from, which bundle answers them, where answers go."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from msgspec import Meta
+from msgspec import Meta, UnsetType
 
 from edgeward.records.base import Document, Positive, Ratio, Slug
-
-Policy = Literal["latest", "all"]
-"""What a full queue does: give up its oldest sample for the newest one, or let the source wait."""
+from edgeward.records.flow import BatchSize, Flow, Policy, QueueSize
 
 Part = Mapping[str, Any]
 """A source or sink: `use` names the member, the other keys are that member's own options."""
@@ -17,14 +15,14 @@ Part = Mapping[str, Any]
 class QueueOptions(Document):
     """How many samples may wait for the model, and what happens when one more comes."""
 
-    size: Annotated[int, Meta(ge=1, le=4096)] | None = None
+    size: QueueSize | None = None
     policy: Policy | None = None
 
 
 class Batching(Document):
     """Up to `size` samples run together; none of them waits longer than `deadline_ms` for the others."""
 
-    size: Annotated[int, Meta(ge=2, le=1024)]
+    size: BatchSize
     deadline_ms: Positive
 
 
@@ -55,3 +53,20 @@ class Pipeline(Document):
     cascade: Cascade | None = None
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     keys: tuple[str, ...] = ()
+
+
+def flowing(
+    said: Pipeline | None, packed: Flow | UnsetType | None
+) -> tuple[QueueOptions, Batching | None, float | None]:
+    """Queue, batching and the threshold of unchanged samples: what the pipeline says beats what the bundle says."""
+    packed = packed if isinstance(packed, Flow) else Flow()
+    queue = said.queue if said else QueueOptions()
+    batch = said.batch if said else None
+    if batch is None and packed.batch_size is not None:
+        batch = Batching(size=packed.batch_size, deadline_ms=packed.batch_deadline_ms)
+    threshold = said.skip_unchanged if said else None
+    return (
+        QueueOptions(size=queue.size or packed.queue_size, policy=queue.policy or packed.queue_policy),
+        batch,
+        packed.skip_unchanged if threshold is None else threshold,
+    )

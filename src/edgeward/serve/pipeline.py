@@ -26,7 +26,8 @@ _SIZES = {"newest": 1, "each": 64}
 
 
 class Flow(Struct, frozen=True):
-    """What is done with samples on their way. `skips` tells those that need no answer; `second` answers for crops."""
+    """What is done with samples on their way: how many wait, and run together (a batch waits for `deadline_ms` at
+    most). `skips` tells those that need no answer; `second` answers for crops."""
 
     queue: "QueueOptions | None" = None
     batch: "Batching | None" = None
@@ -252,4 +253,5 @@ class Running:
             number=self.counts.answered,
             age_ms=None if captured_s is None else (self._clock.monotonic_s() - captured_s) * 1e3,
             crops=crops,
+            dropped=None if self.pace == "on demand" else self.counts.dropped,
         )

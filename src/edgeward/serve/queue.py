@@ -5,7 +5,7 @@ from threading import Condition
 from time import monotonic
 from typing import Generic, TypeVar
 
-from edgeward.records.pipeline import Policy
+from edgeward.records.flow import Policy
 
 T = TypeVar("T")
 

@@ -10,7 +10,8 @@ from edgeward.kit import codec
 
 class Result:
     """One sample's answer. `number` counts the results of this run from 0; `age_ms` is from capture to answer, None
-    where nobody knows when it was captured; `crops` are a cascade's answers, one for each of the best boxes."""
+    where nobody knows when it was captured; `crops` are a cascade's answers, one for each of the best boxes. `dropped`
+    is how many samples of a live source its queue has given up so far."""
 
     def __init__(
         self,
@@ -22,6 +23,7 @@ class Result:
         number: int = 0,
         age_ms: float | None = None,
         crops: tuple[Answer | None, ...] = (),
+        dropped: int | None = None,
     ) -> None:
         self.source = source
         self.at = at
@@ -30,6 +32,7 @@ class Result:
         self.number = number
         self.age_ms = age_ms
         self.crops = crops
+        self.dropped = dropped
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -39,6 +42,8 @@ class Result:
             made["crops"] = [crop and document_of(crop) for crop in self.crops]
         if self.age_ms is not None:
             made["age_ms"] = round(self.age_ms, 3)
+        if self.dropped is not None:
+            made["dropped"] = self.dropped
         return made
 
     @cached_property

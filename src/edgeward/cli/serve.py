@@ -50,6 +50,11 @@ if TYPE_CHECKING:
 @click.option(
     "--grpc-port", type=click.IntRange(0, 65535), metavar="N", help="Also gRPC (the extra grpc), on the same host."
 )
+@click.option("--otlp", metavar="URL", help="Send metrics there by OTLP over HTTP (the extra otlp).")
+@click.option(
+    "--otlp-every", "otlp_every_s", default=60.0, show_default=True, type=click.FloatRange(0.1), metavar="S",
+    help="How often.",
+)  # fmt: skip
 @click.option(
     "--repository-api", is_flag=True, help="Programs here may load and unload bundles (Triton's repository API)."
 )
@@ -70,6 +75,8 @@ def command(
     socket_group: str | None,
     repository_api: bool,
     grpc_port: int | None,
+    otlp: str | None,
+    otlp_every_s: float,
 ) -> None:
     """Answer requests over HTTP: Open Inference Protocol v2, /metrics for Prometheus, a live page at /.
 
@@ -104,6 +111,8 @@ def command(
         companions.append(serve.Watchdog(lambda: app.models, url))
         if grpc_port is not None:
             companions.append(_grpc(app, host, grpc_port))
+        if otlp is not None:
+            companions.append(_otlp(app, otlp, otlp_every_s))
         finished = serve.serve(app, listener, lambda: _tell_ready(models, url, local), companions, repository.reload)
     if not finished:
         console.note(f"edgeward: stopped with a request still running after {serve.STOP_S} s, or at a second Ctrl-C")
@@ -116,6 +125,16 @@ def _grpc(app: "Application", host: str, port: int) -> "Companion":
     except ModuleNotFoundError as error:
         raise Unsupported(f"gRPC needs the package {error.name!r}", hint="pip install 'edgeward[grpc]'") from error
     return GrpcServer(app, host, port)
+
+
+def _otlp(app: "Application", url: str, every_s: float) -> "Companion":
+    if not url.startswith(("http://", "https://")):
+        raise WrongInput(f"--otlp takes a URL, got {url!r}", hint="--otlp http://collector:4318/v1/metrics")
+    try:
+        from edgeward.serve.otlp import OtlpExporter
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"OTLP needs the package {error.name!r}", hint="pip install 'edgeward[otlp]'") from error
+    return OtlpExporter(lambda: app.models, url, every_s)
 
 
 def _group(name: str | None) -> int | None:

@@ -141,6 +141,7 @@ class Connection(asyncio.Protocol):
         self._progress = self._pending_bytes = self._checks = 0
         self._begun = False
         self._full = False
+        self._last_word = False
 
     # --- what the transport says
 
@@ -179,8 +180,10 @@ class Connection(asyncio.Protocol):
         if self._head_bytes > HEAD_BYTES and not self._transport.is_closing():
             self._refuse(431, f"the request's head is longer than {HEAD_BYTES} bytes")
 
-    def eof_received(self) -> None:
-        """Closes; a client that has said its last word is not answered any more."""
+    def eof_received(self) -> bool:
+        """A client that has said its last word still gets the answers that it waits for."""
+        self._last_word = True
+        return self._current is not None or bool(self._waiting)
 
     def pause_writing(self) -> None:
         self._full = True
@@ -273,7 +276,7 @@ class Connection(asyncio.Protocol):
         if asked.gone:
             return
         body = b"" if asked.method == b"HEAD" else answer.body
-        close = answer.close or not asked.keep_alive or self._owner.stopping
+        close = answer.close or not asked.keep_alive or self._owner.stopping or (self._last_word and not self._waiting)
         head = b"".join(
             (_STATUS_LINES[answer.status], self._owner.date(self._loop.time()), answer.head,
              b"content-length: %d\r\n" % len(answer.body), b"connection: close\r\n\r\n" if close else b"\r\n")

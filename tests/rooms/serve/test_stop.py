@@ -1,6 +1,7 @@
 """How the service ends: what is under way is finished, and nothing new is begun."""
 
 import signal
+import socket
 import time
 
 import pytest
@@ -60,3 +61,11 @@ def test_health_is_answered_while_a_slow_model_works(fresh_server: RunningServer
             assert fresh_server.ask("/v2/health/ready").json == {"ready": True}
         assert in_flight(fresh_server)
         assert receive(connection).status == 200
+
+
+def test_a_client_that_has_said_its_last_word_still_gets_its_answer(fresh_server: RunningServer) -> None:
+    with fresh_server.connect() as connection:
+        connection.sendall(slow(20_000) + slow(10))
+        connection.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert said.count(b"HTTP/1.1 200 OK") == 2

@@ -8,7 +8,6 @@ import argparse
 import hashlib
 import shutil
 import sys
-import venv
 from pathlib import Path
 
 from bench.optimize_vs_peers.roster import REQUIREMENTS_FOLDER, environments
@@ -19,19 +18,20 @@ from edgeward.kit.errors import Failed
 _LIMIT_S = 3600
 
 
-def make(folder: Path, name: str) -> str | None:
-    """The environment `name` under `folder`, ready; or why there is none."""
-    requirements = REQUIREMENTS_FOLDER / f"{name}.txt"
+def make(
+    folder: Path, name: str, requirements_folder: Path = REQUIREMENTS_FOLDER, interpreter: str = sys.executable
+) -> str | None:
+    """The environment `name` under `folder`, ready, with this Python; or why there is none."""
+    requirements = requirements_folder / f"{name}.txt"
     mark, failure = folder / name / ".ready", folder / f"{name}.failure"
     wanted = hashlib.sha256(requirements.read_bytes()).hexdigest()
     if mark.exists() and mark.read_text() == wanted:
         return None
     shutil.rmtree(folder / name, ignore_errors=True)
-    venv.create(folder / name, with_pip=True)
-    command = [str(python(folder, name)), "-m", "pip", "install", "--quiet", "-r", str(requirements)]
+    create = [interpreter, "-m", "venv", str(folder / name)]
+    install = [str(python(folder, name)), "-m", "pip", "install", "--quiet", "-r", str(requirements)]
     try:
-        finished = process.run(command, limit_s=_LIMIT_S)
-        reason = None if finished.code == 0 else _reason(finished.complaint)
+        reason = _fault(create) or _fault(install)
     except Failed as error:
         reason = str(error)
     if reason is None:
@@ -52,6 +52,11 @@ def missing(folder: Path, name: str) -> str | None:
 
 def python(folder: Path, name: str) -> Path:
     return (folder / name / "bin" / "python").absolute()
+
+
+def _fault(command: list[str]) -> str | None:
+    finished = process.run(command, limit_s=_LIMIT_S)
+    return None if finished.code == 0 else _reason(finished.complaint or finished.output.decode(errors="replace"))
 
 
 def _reason(complaint: str) -> str:

@@ -1,0 +1,37 @@
+"""Whether the service grows while it answers a million requests."""
+
+import numpy as np
+from bench.serve_vs_peers.context import Context
+from bench.serve_vs_peers.report import Check, Part, slope, told
+from bench.serve_vs_peers.roster import OURS
+from bench.serve_vs_peers.servers import running
+
+_SLICES = 100
+_CLIENTS = 4
+_WARM_SHARE = 0.1
+
+
+def part(context: Context) -> Part:
+    """In slices, the memory after each; the first tenth is warming up."""
+    count = 20_000 if context.quick else context.soak
+    request = OURS.form.request(context.small.facts, context.small.sample)
+    answered, rss, wrong, seconds = [0], list[int](), 0, 0.0
+    with running(OURS, context.small, context.environments, context.log("soak")) as server:
+        rss.append(server.memory().rss)
+        for _ in range(_SLICES):
+            found = context.load.run(server.port, request, clients=_CLIENTS, seconds=600, requests=count // _SLICES)
+            answered.append(answered[-1] + len(found.ms))
+            wrong, seconds = wrong + found.wrong, seconds + found.seconds
+            rss.append(server.memory().rss)
+    warm = round(_WARM_SHARE * _SLICES)
+    x, y = np.array(answered[warm:], float), np.array(rss[warm:], float)
+    gain = slope(x / 1e6, y / 1e6)
+    words = (
+        f"{answered[-1]:,} requests over HTTP from {_CLIENTS} clients in {seconds:.0f} s, {wrong} of them without "
+        f"status 200. RSS {rss[0] / 1e6:.2f} MB before, {rss[warm] / 1e6:.2f} MB after the first tenth, "
+        f"{rss[-1] / 1e6:.2f} MB at the end (least {min(rss) / 1e6:.2f}, most {max(rss) / 1e6:.2f})."
+    )
+    figures = f"{told(gain, '.3f')} MB a million requests, after the first tenth"
+    return Part(
+        "Soak", words, [Check(f"flat over {answered[-1]:,} inferences", gain[1][0] <= 0 and not wrong, figures)]
+    )

@@ -64,6 +64,8 @@ def decode_wav(file: BinaryIO, name: str) -> tuple[NDArray[np.float32], int]:
             data = opened.readframes(opened.getnframes())
     except (wave.Error, EOFError, ValueError) as error:
         raise WrongInput(f"{name}: this is no PCM WAV file ({error or 'it ends too early'})") from error
+    if width not in (1, 2, 3, 4):
+        raise WrongInput(f"{name}: its samples have {8 * width} bits; wanted 8, 16, 24 or 32")
     usable = data[: len(data) - len(data) % (width * channels)]
     if not usable:
         raise WrongInput(f"{name}: this recording is empty")

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from edgeward.bundle import Parts, SigningKey, assemble, load_key, sign
+from edgeward.bundle import Parts, SigningKey, assemble, load_key, packers, sign, trusted_keys, verify
 from edgeward.bundle.layout import FILE_PATH, Layout
 from edgeward.bundle.sign import add_signature
 from edgeward.infer.runtimes.echo import EchoModel
@@ -36,6 +36,15 @@ def main(folder: Path) -> None:
         shutil.rmtree(case, ignore_errors=True)
         case.mkdir(parents=True)
         build(case, signer, stranger)
+    write_unit(folder)
+
+
+def write_unit(folder: Path) -> None:
+    """The unit of the good bundle, as `edgeward deploy` writes it."""
+    verified = verify(folder / "bundle-v1-good", trusted_keys([HERE / "signer.pub"]))
+    service = packers.Service("/opt/edgeward/bin/python", "/var/lib/edgeward/services/golden/current")
+    unit = packers.load("systemd").pack(verified, service)[-1]
+    (folder / Path(unit.path).name).write_bytes(unit.data)
 
 
 def good(case: Path, signer: SigningKey, stranger: SigningKey) -> None:

@@ -35,6 +35,12 @@ class PublicKey(NamedTuple):
             return False
         return True
 
+    def to_pem(self) -> bytes:
+        """As `read_public_pem` reads it."""
+        from cryptography.hazmat.primitives import serialization as form
+
+        return self.key.public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo)
+
 
 class Trust(NamedTuple):
     """The keys whose signatures count here."""

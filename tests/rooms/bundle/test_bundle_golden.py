@@ -7,6 +7,9 @@ import sys
 
 def test_making_them_anew_gives_the_same_bytes(golden, tmp_path):
     subprocess.run([sys.executable, golden / "make.py", tmp_path / "made"], check=True)
+    assert (tmp_path / "made" / "edgeward-golden.service").read_bytes() == (
+        golden / "edgeward-golden.service"
+    ).read_bytes()
     for case in golden.glob("bundle-*"):
         made = tmp_path / "made" / case.name
         names = {path.relative_to(case) for path in case.rglob("*") if path.is_file()}

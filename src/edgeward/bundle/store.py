@@ -1,0 +1,98 @@
+"""Where a machine keeps its bundles: each in a folder named by its digest, and a link for each service to its own.
+
+Every step leaves whole folders and links behind, so a power cut or a repeat is harmless.
+"""
+
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgeward.bundle.keys import Trust
+from edgeward.bundle.verify import VerifiedBundle, verify
+from edgeward.kit import files
+from edgeward.kit.errors import Refused, Unavailable
+
+STORE = Path("/var/lib/edgeward")
+_BLOB = re.compile(r"[0-9a-f]{64}")
+
+
+class Store:
+    """Bundles below `root`: bundles/sha256-…, and services/NAME/current, a link to one of them."""
+
+    def __init__(self, root: Path = STORE) -> None:
+        self.root = root
+
+    def link_of(self, name: str) -> Path:
+        """The link that the service `name` opens."""
+        return self.root / "services" / name / "current"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """While the `with` lasts, nobody else changes it. Raises Unavailable where somebody does."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        except BlockingIOError:
+            raise Unavailable(f"{self.root}: another deploy is under way", hint="wait for it to end") from None
+        finally:
+            os.close(descriptor)
+
+    def put(self, folder: Path, trust: Trust) -> VerifiedBundle:
+        """Copies the bundle in `folder` here, and verifies the copy before it gets its name."""
+        digest = verify(folder, trust).bundle.digest
+        place = self.root / "bundles" / digest.replace(":", "-")
+        if place.exists():
+            try:
+                return verify(place, trust)
+            except Refused:  # damaged, or signed by another key: it is put anew
+                pass
+        with files.new_folder(place, overwrite=True) as work:
+            _copy(folder, work)
+            if verify(work, trust).bundle.digest != digest:
+                raise Refused(f"{folder}: changed while it was copied")
+        return verify(place, trust)
+
+    def switch(self, name: str, digest: str | None) -> None:
+        """Lets the service's link lead to the bundle of `digest`, in one step; None takes the link away."""
+        link = self.link_of(name)
+        if digest is None:
+            shutil.rmtree(link.parent, ignore_errors=True)
+            return
+        link.parent.mkdir(parents=True, exist_ok=True)
+        beside = link.with_name(".current.partial")
+        beside.unlink(missing_ok=True)
+        beside.symlink_to(Path("../..") / "bundles" / digest.replace(":", "-"))
+        beside.replace(link)
+        files.sync_folder(link.parent)
+
+    def current(self, name: str) -> str | None:
+        """The digest that the service's link leads to, None where it has none."""
+        link = self.link_of(name)
+        return link.readlink().name.replace("-", ":") if link.is_symlink() else None
+
+    def services(self) -> tuple[str, ...]:
+        return tuple(sorted(link.parent.name for link in self.root.glob("services/*/current")))
+
+    def prune(self) -> None:
+        """Removes the bundles that no service's link leads to."""
+        used = {self.current(name) for name in self.services()}
+        for folder in self.root.glob("bundles/sha256-*"):
+            if folder.name.replace("-", ":") not in used:
+                shutil.rmtree(folder)
+
+
+def _copy(layout: Path, work: Path) -> None:
+    """The layout's own files, and no links."""
+    blobs = layout / "blobs" / "sha256"
+    (work / "blobs" / "sha256").mkdir(parents=True)
+    names = sorted(blob.name for blob in blobs.iterdir() if _BLOB.fullmatch(blob.name))
+    for path in ("oci-layout", "index.json", *(f"blobs/sha256/{name}" for name in names)):
+        with files.open_regular(layout / path) as source, (work / path).open("wb") as copy:
+            shutil.copyfileobj(source, copy)
+            (work / path).chmod(0o644)

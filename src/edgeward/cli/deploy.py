@@ -1,0 +1,145 @@
+"""edgeward deploy: a bundle as a service of this machine."""
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edgeward.cli import console
+from edgeward.cli.paths import PATH
+
+if TYPE_CHECKING:
+    from edgeward.bundle import VerifiedBundle
+    from edgeward.bundle.packers import PackedFile, Service
+
+
+@click.command()
+@click.argument("bundle", required=False, type=PATH)
+@click.argument("machine", required=False, metavar="[HOST]")
+@click.option("--as", "form", default="systemd", show_default=True, metavar="FORM", help="What it becomes there.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on; 0.0.0.0 is every one.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
+@click.option(
+    "--threads", type=click.IntRange(1), metavar="N", help="Threads of the model; default: as it was measured."
+)
+@click.option("--key", "keys", multiple=True, type=PATH, metavar="PUB", help="Trust this public key only.")
+@click.option("--dry-run", is_flag=True, help="Print the files, and change nothing.")
+@click.option("--remove", "removed", metavar="NAME", help="Stop this service and take it away; what it stored stays.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def command(
+    bundle: Path | None,
+    machine: str | None,
+    form: str,
+    host: str,
+    port: int,
+    threads: int | None,
+    keys: tuple[Path, ...],
+    dry_run: bool,
+    removed: str | None,
+    as_json: bool,
+) -> None:
+    """Install a bundle as a service of this machine: hardened, watched, started on boot and after failures.
+
+    The bundle is verified and copied to /var/lib/edgeward. A repeat changes nothing; a newer bundle of the same name
+    takes the older one's place. Where the service does not start, what ran before runs again (exit code 1).
+
+    \b
+    sudo edgeward deploy out/bundle
+    edgeward deploy out/bundle --dry-run
+    sudo edgeward deploy --remove digits
+    """
+    from edgeward.bundle import find_bundle, packers, trusted_keys, verify
+    from edgeward.bundle.store import Store
+    from edgeward.kit import systemctl
+    from edgeward.kit.errors import Unsupported
+
+    if removed is not None:
+        _remove(removed, as_json)
+        return
+    if bundle is None:
+        raise click.UsageError("Missing argument 'BUNDLE'.")
+    if machine is not None:
+        raise Unsupported(f"{machine}: only this machine is deployed to so far; run it there, without a HOST")
+    packer = packers.load(form)
+    place = find_bundle(bundle)
+    verified = verify(place, trusted_keys(keys))
+    link = str(Store().link_of(verified.manifest.name))
+    service = packers.Service(sys.executable, link, host, port, threads, systemctl.version() or 252)
+    packed = packer.pack(verified, service)
+    if dry_run:
+        _show(packed, as_json)
+        return
+    _install(place, keys, verified, service, packed, as_json=as_json)
+
+
+def _install(
+    place: Path,
+    keys: Sequence[Path],
+    verified: "VerifiedBundle",
+    service: "Service",
+    packed: "Sequence[PackedFile]",
+    *,
+    as_json: bool,
+) -> None:
+    from edgeward.bundle import trusted_keys
+    from edgeward.bundle.needs import needs_of
+    from edgeward.bundle.packers.systemd import unit_of
+    from edgeward.bundle.store import Store
+    from edgeward.cli import deployment
+    from edgeward.kit import systemctl
+
+    systemctl.check()
+    deployment.check_root()
+    deployment.check_python(service.python)
+    store, name, unit = Store(), verified.manifest.name, unit_of(verified.manifest.name)
+    limit_s = needs_of(verified.manifest, service.threads).start_s + 120
+    with store.locked():
+        digest = store.put(place, trusted_keys(keys)).bundle.digest
+        changed = deployment.install(unit, packed, store, name, digest, limit_s=limit_s)
+    host = f"[{service.host}]" if ":" in service.host else service.host
+    url = f"http://{host}:{service.port}/v2/models/{name}"
+    if as_json:
+        told = {"name": name, "version": verified.manifest.version, "digest": digest, "unit": unit, "url": url}
+        console.print_json({**told, "changed": changed, "files": [one.path for one in packed]})
+        return
+    console.say(f"{name} {verified.manifest.version} {'runs' if changed else 'runs already, unchanged'}: {url}")
+    console.say(f"unit    {unit} ({systemctl.show(unit, 'StatusText')})")
+    console.say(f"bundle  {store.link_of(name)}")
+
+
+def _remove(name: str, as_json: bool) -> None:
+    from edgeward.bundle.packers.systemd import KEYS, UNITS, unit_of
+    from edgeward.bundle.store import Store
+    from edgeward.cli import deployment
+    from edgeward.kit import systemctl
+    from edgeward.kit.errors import WrongInput
+
+    systemctl.check()
+    store, unit = Store(), unit_of(name)
+    paths = (
+        [Path(UNITS, unit), *sorted(Path(KEYS, name).glob("signer-*.pub"))] if re.fullmatch("[a-z0-9.-]+", name) else []
+    )
+    if not any(path.exists() for path in paths) and name not in store.services():
+        there = ", ".join(store.services()) or "no service"
+        raise WrongInput(f"there is no service {name!r} of edgeward here; there is {there}")
+    deployment.check_root()
+    with store.locked():
+        deployment.remove(unit, paths, store, name)
+    if as_json:
+        console.print_json({"name": name, "unit": unit, "removed": [str(path) for path in paths]})
+    else:
+        console.say(f"{name} is stopped and removed; what it stored is still in /var/lib/private/edgeward-{name}")
+
+
+def _show(packed: "Sequence[PackedFile]", as_json: bool) -> None:
+    if as_json:
+        console.print_json(
+            {"files": [{"path": one.path, "mode": one.mode, "text": one.data.decode()} for one in packed]}
+        )
+        return
+    for one in packed:
+        console.say(f"# {one.path}")
+        console.say(one.data.decode())

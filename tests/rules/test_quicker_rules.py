@@ -32,9 +32,10 @@ def test_what_missed_a_limit_is_not_built_upon():
 
 def test_layers_that_lose_by_int8_stay_in_float_and_the_last_one_is_tried_so():
     base = KNOWN["litert-int8-minmax"]
-    quick, tail = quicker(base, LAYERS, {"first": 0.1, "depthwise": -0.2, "pointwise": 0.3, "last": 0.0}, ())
+    quick, tail, both = quicker(base, LAYERS, {"first": 0.1, "depthwise": -0.2, "pointwise": 0.3, "last": 0.0}, ())
     assert (quick.name, kept_float(quick)) == ("litert-int8-minmax-quick", ["depthwise"])
     assert (tail.name, kept_float(tail)) == ("litert-int8-minmax-tail", ["last"])
+    assert (both.name, kept_float(both)) == ("litert-int8-minmax-quick-tail", ["depthwise", "last"])
     assert is_quicker(quick)
     assert not is_quicker(base)
 

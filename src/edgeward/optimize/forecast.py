@@ -264,11 +264,11 @@ def reasons(layers: Sequence[Layer]) -> tuple[Reason, ...]:
 
 def saved_ms(told: Forecast, graph: onnx.ModelProto, runtime: str) -> dict[str, float]:  # noqa: ARG001 - by name
     """Of each layer, the milliseconds that int8 saves in a runtime, were its float layer as fast there as in the
-    baseline's: what is asked is which layers save more than others."""
+    baseline's: what is asked is which layers save more than others, and which none."""
     return {
-        layer.name: layer.time_ms * (1 - 1 / layer.forecast_gains[runtime])
+        layer.name: (layer.time_ms or _TINY_MS) * (1 - 1 / layer.forecast_gains[runtime])
         for layer in told.layers
-        if layer.time_ms is not None and layer.forecast_gains.get(runtime)
+        if layer.forecast_gains.get(runtime)
     }
 
 

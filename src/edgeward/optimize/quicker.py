@@ -13,7 +13,7 @@ from edgeward.records.candidate import Recipe, Step
 _NEAR = 1.3
 """What leaving layers in float has been seen to gain, and a little more."""
 _MOST = 2
-_NAMES = ("quick", "tail")
+_QUICK, _TAIL = "quick", "tail"
 
 
 def bases(tried: Sequence[Tried]) -> tuple[Recipe, ...]:
@@ -30,10 +30,13 @@ def bases(tried: Sequence[Tried]) -> tuple[Recipe, ...]:
 def quicker(
     base: Recipe, layers: Sequence[str], saved_ms: Mapping[str, float], seen: Collection[str]
 ) -> Iterator[Recipe]:
-    """The base with those of its `layers` (in their order) in float that int8 saves no time on here, and with the
-    last one in float. `saved_ms` has what is known of them."""
-    slow = [name for name in layers if saved_ms.get(name, 0.0) < 0]
-    for name, kept in zip(_NAMES, (slow, layers[-1:]), strict=True):
+    """The base with those of its `layers` (in their order) in float that int8 saves no time on here, with the last one
+    in float, and with both. `saved_ms` has what is known of them."""
+    slow, last = [name for name in layers if saved_ms.get(name, 0.0) < 0], layers[-1:]
+    wanted = {_QUICK: slow, _TAIL: last}
+    if slow and last[0] not in slow:
+        wanted[f"{_QUICK}-{_TAIL}"] = [*slow, *last]
+    for name, kept in wanted.items():
         recipe = replace(base, name=f"{base.name}-{name}", steps=tuple(_keeping(step, kept) for step in base.steps))
         if kept and len(kept) < len(layers) and recipe.name not in seen:
             yield recipe
@@ -41,7 +44,7 @@ def quicker(
 
 def is_quicker(recipe: Recipe) -> bool:
     """Whether layers are in float for speed."""
-    return any(name in recipe.name.split("-") for name in _NAMES)
+    return any(name in recipe.name.split("-") for name in (_QUICK, _TAIL))
 
 
 def _keeping(step: Step, kept: Sequence[str]) -> Step:

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     "--otlp-every", "otlp_every_s", default=60.0, show_default=True, type=click.FloatRange(0.1), metavar="S",
     help="How often.",
 )  # fmt: skip
+@click.option("--show-frames", is_flag=True, help="The page shows the last picture and its boxes to whoever opens it.")
 @click.option(
     "--repository-api", is_flag=True, help="Programs here may load and unload bundles (Triton's repository API)."
 )
@@ -74,6 +75,7 @@ def command(
     local: Path | None,
     socket_group: str | None,
     repository_api: bool,
+    show_frames: bool,
     grpc_port: int | None,
     otlp: str | None,
     otlp_every_s: float,
@@ -103,11 +105,12 @@ def command(
             client_bytes=client_bytes or 0,
         )
         url = serve.url_of(listener)
-        app = serve.create_app(models, limits, repository=repository if repository_api else None)
+        frames = serve.Frames() if show_frames else None
+        app = serve.create_app(models, limits, repository=repository if repository_api else None, frames=frames)
         repository.attach(app)
         companions: list[serve.Companion] = []
         if local is not None:
-            companions.append(serve.LocalServer(local, app.catalog, limits, group=_group(socket_group)))
+            companions.append(serve.LocalServer(local, app.catalog, limits, group=_group(socket_group), frames=frames))
         companions.append(serve.Watchdog(lambda: app.models, url))
         if grpc_port is not None:
             companions.append(_grpc(app, host, grpc_port))

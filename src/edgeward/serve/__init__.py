@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from edgeward.serve.batching import Batch
     from edgeward.serve.catalog import check_names
     from edgeward.serve.declared import Declared
+    from edgeward.serve.frames import Frames
     from edgeward.serve.http import Application, create_app
     from edgeward.serve.intake import Limits, enough_request_bytes
     from edgeward.serve.local import LocalServer
@@ -24,6 +25,7 @@ __all__ = [
     "Counts",
     "Declared",
     "Flow",
+    "Frames",
     "Limits",
     "LocalServer",
     "Repository",
@@ -45,6 +47,7 @@ _PLACES = {
     "Counts": "pipeline",
     "Declared": "declared",
     "Flow": "pipeline",
+    "Frames": "frames",
     "Limits": "intake",
     "LocalServer": "local",
     "Repository": "repository",

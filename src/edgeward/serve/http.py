@@ -12,9 +12,11 @@ import msgspec
 from edgeward import __version__
 from edgeward.kit.clock import Clock, SystemClock
 from edgeward.kit.errors import EdgewardError
+from edgeward.measure.conditions import temperature_c
 from edgeward.serve import exposition, protocol
 from edgeward.serve.catalog import Catalog
 from edgeward.serve.connection import Answer, Asked
+from edgeward.serve.frames import Frames
 from edgeward.serve.intake import Clients, Limits, Refusal, refusal_of
 from edgeward.serve.models import ServedModel
 from edgeward.serve.protocol import Request
@@ -26,7 +28,7 @@ _BINARY = b"content-type: application/octet-stream\r\ninference-header-content-l
 _HTML = (
     b"content-type: text/html; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"content-security-policy: default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    b"connect-src 'self'\r\n"
+    b"connect-src 'self'; img-src 'self'\r\n"
 )
 _CLIENT_LEFT = 499  # as nginx counts a client that went away before it was answered
 
@@ -52,13 +54,19 @@ class Application:
     """Answers requests for `models`. `ready` is what health checks are told; the server clears it before it stops."""
 
     def __init__(
-        self, models: Sequence[ServedModel], limits: Limits, clock: Clock, repository: ModelRepository | None = None
+        self,
+        models: Sequence[ServedModel],
+        limits: Limits,
+        clock: Clock,
+        repository: ModelRepository | None = None,
+        frames: Frames | None = None,
     ) -> None:
         self.catalog = Catalog(models)
         self.limits = limits
         self.clients = Clients(limits)
         self.ready = True
         self._repository = repository
+        self.frames = frames
         self._clock = clock
         self._started_s = clock.monotonic_s()
         self._html = (Path(__file__).parent / "page.html").read_bytes()
@@ -159,7 +167,7 @@ class Application:
             decoded_s = perf_counter() - start
             deadline_s = self.limits.deadline_s(asked.began, request.timeout_us)
             ran = await model.answer(tensors, request.samples, deadline_s)
-            return self._answered(asked, model, request, ran, decoded_s)
+            return self._answered(asked, model, request._replace(tensors=tensors), ran, decoded_s)
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
             return self._failed(asked, model, error)
 
@@ -177,6 +185,8 @@ class Application:
         done = perf_counter()
         spent = Spent(pre_s + ran.pre_s, ran.infer_s, done - answered + ran.post_s, done - asked.began)
         model.stats.answered(spent, request.samples)
+        if self.frames is not None:
+            self.frames.saw(model, request, ran)
         asked.status = 200
         return Answer(200, _JSON if reply.json_bytes is None else _BINARY % reply.json_bytes, reply.body)
 
@@ -238,6 +248,7 @@ class Application:
         for place, model in places.items():
             pages[place] = partial(self._metadata, model)
             pages[f"{place}/ready"] = partial(self._model_ready, model)
+            pages[f"{place}/frame"] = partial(self._frame, model)
             pages[f"{place}/stats"] = partial(self._stats, (model,))
         pages["/v2/models/stats"] = partial(self._stats, self.models)
         return pages
@@ -253,10 +264,21 @@ class Application:
     def _model_ready(self, model: ServedModel, _: Asked) -> Answer:
         return _json(200 if self.ready else 503, {"name": model.name, "ready": self.ready})
 
+    def _frame(self, model: ServedModel, _: Asked) -> Answer:
+        if self.frames is None:
+            raise Refusal(404, "pictures are not shown; start the server with --show-frames")
+        picture = self.frames.jpeg(model)
+        if picture is None:
+            raise Refusal(404, f"model {model.name!r} has seen no picture yet")
+        return Answer(200, b"content-type: image/jpeg\r\ncache-control: no-store\r\n", picture)
+
     def _stats(self, models: Sequence[ServedModel], _: Asked) -> Answer:
         uptime_s = round(self._clock.monotonic_s() - self._started_s, 1)
         rows = [{**_about(model), **summary(model.stats), "queued": model.queued} for model in models]
-        return _json(200, {"model_stats": rows, "server": {**SERVER, "uptime_s": uptime_s, "ready": self.ready}})
+        if self.frames is not None:
+            rows = [{**row, "frame": self.frames.told(model)} for row, model in zip(rows, models, strict=True)]
+        now = {"uptime_s": uptime_s, "ready": self.ready, "temperature_c": temperature_c()}
+        return _json(200, {"model_stats": rows, "server": {**SERVER, **now}})
 
 
 def create_app(
@@ -265,12 +287,14 @@ def create_app(
     clock: Clock | None = None,
     *,
     repository: ModelRepository | None = None,
+    frames: Frames | None = None,
 ) -> Application:
-    """What serves `models`, and lets programs here change them where there is a `repository`.
+    """What serves `models`, lets programs here change them where there is a `repository`, and shows pictures where
+    there are `frames`.
 
     Raises WrongInput for two of the same name and version.
     """
-    return Application(models, limits, clock or SystemClock(), repository)
+    return Application(models, limits, clock or SystemClock(), repository, frames)
 
 
 def is_loopback(address: str) -> bool:

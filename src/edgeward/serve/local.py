@@ -27,6 +27,7 @@ from edgeward.link import wire
 from edgeward.link.wire import ALIGNMENT, MESSAGE_BYTES, Kind, Place, Tensor
 from edgeward.serve import protocol
 from edgeward.serve.catalog import Catalog
+from edgeward.serve.frames import Frames
 from edgeward.serve.intake import Limits, Refusal, refusal_of
 from edgeward.serve.models import ServedModel
 from edgeward.serve.running import Ran
@@ -47,9 +48,12 @@ _KNOWN = 32
 class LocalServer:
     """Listens at `path` from `start` to `stop`."""
 
-    def __init__(self, path: Path, catalog: Catalog, limits: Limits, *, group: int | None = None) -> None:
+    def __init__(
+        self, path: Path, catalog: Catalog, limits: Limits, *, group: int | None = None, frames: Frames | None = None
+    ) -> None:
         self.path = path
         self.catalog = catalog
+        self.frames = frames
         self.limits = limits
         self.clients: set[_Client] = set()
         self.stopping = False
@@ -289,6 +293,8 @@ class _Client:
         model.stats.answered(
             Spent(pre_s + ran.pre_s, ran.infer_s, done - answered + ran.post_s, done - job.began), request.samples
         )
+        if self._server.frames is not None:
+            self._server.frames.saw(model, request, ran)
         self._send(message)
 
     def _refuse(self, job: "_Job", error: Exception) -> None:

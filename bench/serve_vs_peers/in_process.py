@@ -117,7 +117,7 @@ def _over_socket(context: Context, bundle: Bundle, rounds: int) -> tuple[Numbers
     model, name, frame = bundle.folder.name.partition("-")[0], bundle.facts.input_name, bundle.sample
     form = OURS._replace(form=OURS.form._replace(request=_metadata_of(model)))
     with (
-        running(form, bundle, context.environments, context.log("socket"), "--socket", str(path), "--threads", "1"),
+        running(form, bundle, context.environments, context.log("socket"), "--socket", str(path)),
         LocalClient(path) as client,
     ):
         shared = client.array((1, *frame.shape), "uint8")

@@ -41,7 +41,8 @@ class Memory(NamedTuple):
 
 def command_of(one: Contestant, bundle: Bundle, port: int, environments_folder: Path) -> list[str]:
     if one.name == EDGEWARD:
-        return [sys.executable, "-m", "edgeward", "serve", str(bundle.folder), "--port", str(port)]
+        served = ["serve", str(bundle.folder), "--port", str(port), "--threads", "1"]
+        return [sys.executable, "-m", "edgeward", *served]
     python = environments.python(environments_folder, one.name)
     return [str(python), str(PEERS_FOLDER / f"{one.name}.py"), str(bundle.model), str(port)]
 

@@ -7,6 +7,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable
 from http import HTTPStatus
+from itertools import chain
 from time import gmtime, perf_counter, strftime
 from typing import Any, NamedTuple, Protocol
 
@@ -94,7 +95,8 @@ class Connections:
     def __init__(self, app: Application) -> None:
         self.app = app
         self.stopping = False
-        self.open: set[Connection] = set()
+        self.open: dict[Connection, None] = {}  # by the age of their latest request
+        self._silent: dict[Connection, None] = {}  # of these, who never asked
         self._sweep: asyncio.TimerHandle | None = None
         self._dated_s, self._date = 0, b""
 
@@ -108,6 +110,29 @@ class Connections:
         self.start()
         for connection in tuple(self.open):
             connection.check()
+
+    def opened(self, connection: "Connection") -> bool:
+        """False where there are too many and all of them are busy; else whoever has been idle longest makes room, one
+        that never asked before one that did."""
+        has_room = len(self.open) < CONNECTIONS or self._make_room()
+        self.open[connection] = self._silent[connection] = None
+        return has_room
+
+    def asks(self, connection: "Connection") -> None:
+        self._silent.pop(connection, None)
+        self.open[connection] = self.open.pop(connection, None)
+
+    def lost(self, connection: "Connection") -> None:
+        self.open.pop(connection, None)
+        self._silent.pop(connection, None)
+
+    def _make_room(self) -> bool:
+        idle = next((one for one in chain(self._silent, self.open) if one.may_go), None)
+        if idle is None:
+            return False
+        self.lost(idle)
+        idle.end_if_idle()
+        return True
 
     async def stop(self) -> None:
         """Returns when every request that was begun is answered and no connection is left."""
@@ -148,12 +173,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
         self._address = str((transport.get_extra_info("peername") or ("",))[0])
-        self._owner.open.add(self)
-        if len(self._owner.open) > CONNECTIONS:
+        if not self._owner.opened(self):
             self._refuse(503, f"{CONNECTIONS} clients are connected already; try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - the protocol's signature
-        self._owner.open.discard(self)
+        self._owner.lost(self)
         for asked in (self._asked, self._current, *self._waiting):
             if asked is not None and not asked.gone:
                 asked.gone = True
@@ -196,6 +220,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._begun = True
+        self._owner.asks(self)
         self._asked = Asked(self._address)
 
     def on_url(self, url: bytes) -> None:
@@ -306,8 +331,17 @@ class Connection(asyncio.Protocol):
 
     # --- the sweep
 
+    @property
+    def may_go(self) -> bool:
+        """Nothing is under way, and the client has taken all of its replies."""
+        return self._is_idle and not self._transport.get_write_buffer_size()
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._current is None and not self._waiting and self._asked is None
+
     def end_if_idle(self) -> None:
-        if self._current is None and not self._waiting and self._asked is None:
+        if self._is_idle:
             self._transport.close()
 
     def check(self) -> None:

@@ -190,3 +190,38 @@ def test_a_client_that_never_reads_its_replies_is_let_go(server: RunningServer) 
         connection.settimeout(120)
         with pytest.raises(ConnectionError):
             connection.sendall(asked * 100)
+
+
+def test_connections_left_idle_make_room_for_newcomers_and_for_no_busy_one(server: RunningServer) -> None:
+    good = request(GOOD)
+    with contextlib.ExitStack() as stack:
+        older = stack.enter_context(server.connect())
+        half = stack.enter_context(server.connect())
+        older.sendall(good)
+        assert receive(older).status == 200
+        half.sendall(good[:20])
+        idle = [stack.enter_context(server.connect()) for _ in range(700)]
+        assert [server.say(good).status for _ in range(20)] == [200] * 20
+        older.sendall(good)
+        half.sendall(good[20:])
+        assert (receive(older).status, receive(half).status) == (200, 200)
+        assert idle[0].recv(1) == b""
+        idle[-1].sendall(good)
+        assert receive(idle[-1]).status == 200
+
+
+def test_where_all_connections_are_busy_a_newcomer_is_told_so(server: RunningServer) -> None:
+    begun = HEAD + b"Content-Length: 9\r\n\r\n"
+    asks = b"GET /v2/models/echo/stats HTTP/1.1\r\nHost: here\r\n\r\n"
+    with contextlib.ExitStack() as stack:
+        older = stack.enter_context(server.connect())
+        for _ in range(511):
+            stack.enter_context(server.connect()).sendall(begun)
+        in_flight = 0
+        while in_flight < 511:
+            older.sendall(asks)
+            in_flight = receive(older, "GET").json["model_stats"][0]["in_flight"]
+        older.sendall(asks + begun)  # its own is begun when it is answered
+        receive(older, "GET")
+        answer = receive(stack.enter_context(server.connect()))
+        assert (answer.status, answer.error) == (503, "512 clients are connected already; try again later")

@@ -15,12 +15,13 @@ _SOURCE = Path(__file__).with_name("load.c")
 
 
 class Taken(NamedTuple):
-    """Milliseconds of every answered request, how many of them had no status 200, and what the client itself cost."""
+    """Milliseconds of every answered request, how many of them had no status 200, and what client and server cost."""
 
     ms: NDArray[np.float64]
     wrong: int
     seconds: float
     client_cpu_s: float
+    server_cpu_s: float = 0.0
 
     @property
     def a_second(self) -> float:

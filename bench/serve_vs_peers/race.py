@@ -16,12 +16,12 @@ from edgeward.kit import process
 from edgeward.kit.errors import Failed
 
 CLIENTS = (1, 4, 16)
-_WARM_UP_S = 0.2
+_WARM_UP_S = 0.1
 Rounds = dict[tuple[Contestant, int], list[Taken]]
 
 
 def part(context: Context) -> Part:
-    rounds, seconds = (2, 0.3) if context.quick else (10, 1.0)
+    rounds, seconds = (2, 0.3) if context.quick else (24, 0.4)
     generator = np.random.default_rng(0)
     taken: Rounds = {}
     with ExitStack() as stack:
@@ -40,8 +40,9 @@ def part(context: Context) -> Part:
         "and client share the machine's CPUs, as the kernel places them. Medians over rounds."
     )
     rows = [_row(one, taken, context, memory[one]) for one in servers]
-    rows += [[one.title, f"does not run: {reason}", *[""] * 8] for one, reason in absent.items()]
-    head = ["", "takes", *(f"{n} client{'s' * (n > 1)}: a second | p50 ms | p99 ms" for n in CLIENTS), "PSS MB"]
+    rows += [[one.title, f"does not run: {reason}", *[""] * (4 * len(CLIENTS))] for one, reason in absent.items()]
+    head = ["", "takes", *(f"{n} client{'s' * (n > 1)}: a second | p50 ms | p99 ms | CPU µs each" for n in CLIENTS)]
+    head += ["PSS MB"]
     ratios = _ratios(taken, [one for one in servers if one is not OURS])
     return Part("HTTP", f"{words}\n\n{_spread(head, rows)}\n\n{ratios}", _checks(taken, list(servers)))
 
@@ -77,7 +78,9 @@ def _start(stack: ExitStack, context: Context) -> tuple[dict[Contestant, Running
 def _turn(context: Context, one: Contestant, server: Running, clients: int, seconds: float) -> Taken:
     request = one.form.request(context.small.facts, context.small.sample)
     context.load.run(server.port, request, clients=clients, seconds=_WARM_UP_S)
+    before_s = server.cpu_s()
     found = context.load.run(server.port, request, clients=clients, seconds=seconds)
+    found = found._replace(server_cpu_s=server.cpu_s() - before_s)
     if found.wrong:
         raise Failed(f"{one.title}: {found.wrong} of {len(found.ms)} requests had no status 200")
     return found
@@ -93,6 +96,7 @@ def _row(one: Contestant, taken: Rounds, context: Context, pss: int) -> list[str
         rounds = taken[one, clients]
         cells.append(f"{np.median([found.a_second for found in rounds]):,.0f}")
         cells += [f"{np.median([quantile(found.ms, share) for found in rounds]):.2f}" for share in (0.5, 0.99)]
+        cells.append(f"{np.median(_cost(rounds)):,.0f}")
     return [*cells, f"{pss / 1e6:.0f}"]
 
 
@@ -102,6 +106,11 @@ def _version(one: Contestant, context: Context) -> str:
     python = environments.python(context.environments, one.name)
     command = [str(python), "-c", f"from importlib.metadata import version; print(version({one.package!r}))"]
     return process.run(command, limit_s=60).output.decode().strip()
+
+
+def _cost(rounds: list[Taken]) -> list[float]:
+    """Microseconds of CPU that the server took for each request."""
+    return [found.server_cpu_s / len(found.ms) * 1e6 for found in rounds]
 
 
 def _speed(taken: Rounds, one: Contestant, clients: int) -> list[float]:
@@ -119,8 +128,9 @@ def _ratios(taken: Rounds, peers: list[Contestant]) -> str:
         for clients in CLIENTS:
             row.append(told(mean_ratio(_speed(taken, OURS, clients), _speed(taken, one, clients))))
             row.append(told(mean_ratio(_late(taken, OURS, clients), _late(taken, one, clients))))
+            row.append(told(mean_ratio(_cost(taken[OURS, clients]), _cost(taken[one, clients]))))
         rows.append(row)
-    head = ["Edgeward over", *(f"{n}: requests a second | p99" for n in CLIENTS)]
+    head = ["Edgeward over", *(f"{n}: requests a second | p99 | CPU each" for n in CLIENTS)]
     return "Ratios, geometric mean over rounds [95 %]:\n\n" + _spread(head, rows)
 
 

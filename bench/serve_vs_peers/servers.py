@@ -31,6 +31,11 @@ class Running(NamedTuple):
     def memory(self) -> "Memory":
         return memory_of(self.pid)
 
+    def cpu_s(self) -> float:
+        """Of all its processes and threads that there are now."""
+        stats = [file for pid in _family(self.pid) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        return sum(int(file.read_text().split()[0]) for file in stats) / 1e9
+
 
 class Memory(NamedTuple):
     """Of a process and all below it, in bytes. What two of them share counts in each of their `rss`, once in `pss`."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgeward.bundle.packers import PackedFile
+from edgeward.bundle.packers.systemd import KEYS
 from edgeward.bundle.store import Store
 from edgeward.kit import files, systemctl
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported, WrongInput
@@ -74,6 +75,8 @@ def _put(wanted: dict[str, bytes | None]) -> None:
         elif path.exists():
             path.unlink()
             files.sync_folder(path.parent)
+            if path.parent.parent == Path(KEYS) and not any(path.parent.iterdir()):
+                path.parent.rmdir()
 
 
 def _restore(before: Before, unit: str, store: Store, name: str) -> None:

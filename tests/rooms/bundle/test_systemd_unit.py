@@ -84,7 +84,7 @@ def test_a_service_for_this_machine_hears_no_other(verified: bundle.VerifiedBund
 
 def test_a_newer_systemd_waits_for_reloads(verified: bundle.VerifiedBundle) -> None:
     assert "Type=notify-reload" in unit(verified, SERVICE._replace(systemd=257))
-    assert {"Type=notify", "ExecReload=kill -HUP $MAINPID"} <= set(unit(verified))
+    assert {"Type=notify", "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'"} <= set(unit(verified))
 
 
 def test_words_that_mean_something_to_systemd_are_escaped() -> None:

@@ -10,6 +10,8 @@ UNITS = "/etc/systemd/system"
 KEYS = "/etc/edgeward"
 _NOTIFY_RELOAD = 253
 """The first systemd that waits for the end of a reload which it asked for itself."""
+_RELOAD = "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'"
+"""A minimal Debian has no program kill; its shell has one."""
 
 _HARDENING = """\
 # A user of its own that exists while it runs, and owns nothing but these folders below /var/lib and /var/cache.
@@ -100,7 +102,7 @@ def _life(service: Service, keys: tuple[PackedFile, ...], needs: Needs) -> list[
     is_waited_for = service.systemd >= _NOTIFY_RELOAD
     return [
         "# Ready once every model passed its self-test and the port listens.",
-        *(["Type=notify-reload"] if is_waited_for else ["Type=notify", "ExecReload=kill -HUP $MAINPID"]),
+        *(["Type=notify-reload"] if is_waited_for else ["Type=notify", _RELOAD]),
         "NotifyAccess=main",
         "SyslogIdentifier=%N",
         f"ExecStart={' '.join(map(_quoted, words))}",

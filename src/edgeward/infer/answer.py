@@ -1,6 +1,6 @@
 """What a model says of one sample, and how a program is told of it."""
 
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Struct
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ class Class(Struct, frozen=True):
     score: float
 
 
-class Box(Struct, frozen=True):
-    """One object the model sees in an image: its class with the score, and its corners in pixels of the raw image."""
+class Box(Struct, frozen=True, omit_defaults=True):
+    """One object the model sees in an image: its class with the score, and its corners in pixels of the raw image.
+    `track` is its number in a stream, None where nobody tracks it."""
 
     label: str
     index: int
@@ -24,13 +25,50 @@ class Box(Struct, frozen=True):
     y1: float
     x2: float
     y2: float
+    track: int | None = None
+
+
+class Presence(Struct, frozen=True):
+    """A track in a zone, and for how long it has been, or was, there."""
+
+    track: int
+    dwell_s: float
+
+
+class ZoneCount(Struct, frozen=True):
+    """How many objects are in a zone; of tracks also which came with this answer, which left, and which are there."""
+
+    name: str
+    inside: int
+    entered: tuple[int, ...] = ()
+    left: tuple[Presence, ...] = ()
+    present: tuple[Presence, ...] = ()
+
+
+class Crossing(Struct, frozen=True):
+    """A track that crossed a line with this answer."""
+
+    track: int
+    direction: Literal["forward", "backward"]
+
+
+class LineCount(Struct, frozen=True):
+    """How often a line was crossed since the stream began, and who crossed it with this answer."""
+
+    name: str
+    forward: int
+    backward: int
+    crossed: tuple[Crossing, ...] = ()
 
 
 class Answer(Struct, frozen=True):
     """What the model says of one sample, and where the time went (milliseconds).
 
     `outputs` has one array per model output without its batch axis; `classes` is empty unless the steps classify,
-    `boxes` is None unless they detect.
+    `boxes` is None unless they detect. `size` is the raw image's height and width where one was looked at.
+
+    Of a stream (see stream.py): `alive` are the numbers of its tracks, seen in this answer or not; `zones` and `lines`
+    what they count.
     """
 
     outputs: dict[str, NDArray[Any]]
@@ -39,6 +77,10 @@ class Answer(Struct, frozen=True):
     infer_ms: float
     post_ms: float
     boxes: tuple[Box, ...] | None = None
+    size: tuple[int, int] | None = None
+    alive: tuple[int, ...] | None = None
+    zones: tuple[ZoneCount, ...] | None = None
+    lines: tuple[LineCount, ...] | None = None
 
 
 def document_of(answer: Answer) -> dict[str, Any]:
@@ -53,6 +95,7 @@ def document_of(answer: Answer) -> dict[str, Any]:
     }
     if answer.classes:
         document["classes"] = answer.classes
-    if answer.boxes is not None:
-        document["boxes"] = answer.boxes
+    for name in ("boxes", "zones", "lines"):
+        if (found := getattr(answer, name)) is not None:
+            document[name] = found
     return document

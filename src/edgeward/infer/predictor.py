@@ -59,6 +59,7 @@ class Predictor:
         self._together: bool | None = True if self._fixed else None
         self._single: Single | None = getattr(session, "single", None)
         self._classes = post.classifier(postprocess, labels)
+        self._looks = self.detects is not None
         self._placements: dict[tuple[int, int], Placement] = {}
 
     def answer(self, sample: Sample) -> Answer:
@@ -73,7 +74,7 @@ class Predictor:
                 values = framed(single.run, tensor) if WORDS[ASKED] else single.run(tensor)
                 done = perf_counter_ns()
                 self.completed += 1
-                if self.detects is None and len(values) == 1:  # no call more than it takes
+                if not self._looks and len(values) == 1:  # no call more than it takes
                     value = values[0]
                     classes = () if self._classes is None else self._classes(value)
                     end = perf_counter_ns()
@@ -91,9 +92,9 @@ class Predictor:
     def _answer(self, sample: Sample, values: list[NDArray[Any]], start: int, ready: int, done: int) -> Answer:
         outputs = dict(zip(self._names, values, strict=True))
         classes = () if self._classes is None else self._classes(values[0])
-        boxes = None if self.detects is None else self.boxes(sample, values)
+        seen = self._seen(sample, values)
         end = perf_counter_ns()
-        return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6, boxes)
+        return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6, **seen)
 
     def boxes(self, sample: Sample, outputs: Iterable[NDArray[Any]]) -> tuple[Box, ...]:
         """The objects that these outputs (no batch axis) find in a raw image, best first; none where no step detects.
@@ -103,12 +104,21 @@ class Predictor:
         if self.detects is None:
             return ()
         size = image_size(next(iter(sample.values())).shape)
+        return post.boxes_of(self.detects, [*outputs], self._labels, self._placement(size), size)
+
+    def _seen(self, sample: Sample, values: Sequence[NDArray[Any]]) -> dict[str, Any]:
+        """The fields of an answer that say what is where in the sample."""
+        if not self._looks:
+            return {}
+        return {"boxes": self.boxes(sample, values), "size": image_size(next(iter(sample.values())).shape)}
+
+    def _placement(self, size: tuple[int, int]) -> Placement:
         if size not in self._placements:
             # Images come in one size, or a few; a stream that changes it all the time is not kept.
             if len(self._placements) >= _PLACEMENTS:
                 self._placements.clear()
             self._placements[size] = placement_of(self.preprocess, *size)
-        return post.boxes_of(self.detects, [*outputs], self._labels, self._placements[size], size)
+        return self._placements[size]
 
     def tensors(self, sample: Sample) -> dict[str, NDArray[Any]]:
         """The model's input tensors for one sample, without a batch axis."""
@@ -155,12 +165,12 @@ class Predictor:
             (
                 dict(zip(self._names, values, strict=True)),
                 () if self._classes is None else self._classes(values[0]),
-                None if self.detects is None else self.boxes(sample, values),
+                self._seen(sample, values),
             )
             for sample, values in zip(samples, rows, strict=True)
         ]
         times = (ready - start) / 1e6, (done - ready) / 1e6, (perf_counter_ns() - done) / 1e6
-        return [Answer(outputs, classes, *times, boxes) for outputs, classes, boxes in found]
+        return [Answer(outputs, classes, *times, **seen) for outputs, classes, seen in found]
 
     def _rows_of(self, group: Sequence[dict[str, NDArray[Any]]]) -> list[list[NDArray[Any]]]:
         """Each sample's outputs, without a batch axis. Whether they may run together is tried once."""

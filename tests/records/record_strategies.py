@@ -38,7 +38,8 @@ def _values(kind: Any) -> st.SearchStrategy[Any]:
         case types.TupleType():
             return st.tuples(*(_values(one) for one in kind.item_types))
         case types.VarTupleType():
-            return st.lists(_values(kind.item_type), max_size=3).map(tuple)
+            least = kind.min_length or 0
+            return st.lists(_values(kind.item_type), min_size=least, max_size=max(3, least)).map(tuple)
         case types.DictType():
             return st.dictionaries(_values(kind.key_type), _values(kind.value_type), max_size=3)
         case _:

@@ -1,22 +1,31 @@
 """docs/preprocessing.md shows every step there is, as it is read."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import get_args
 
+import msgspec
 import pytest
 
 from edgeward.infer import Preprocessor
+from edgeward.infer.stream import begin
 from edgeward.kit import codec
 from edgeward.records.model import PostprocessStep, PreprocessFile, PreprocessStep
+from edgeward.records.pipeline import Pipeline
+from edgeward.records.stream import StreamStep
 
 PAGE = (Path(__file__).parents[2] / "docs" / "preprocessing.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-KINDS = [*get_args(PreprocessStep), *get_args(PostprocessStep)]
+KINDS = [*get_args(PreprocessStep), *get_args(PostprocessStep), *get_args(StreamStep)]
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda text: re.findall(r'type = "(\w+)"', text)[0])
 def test_an_example_is_read_and_its_steps_can_be_applied(example, tmp_path):
+    if "[[pipeline]]" in example:
+        (pipeline,) = msgspec.convert(tomllib.loads(example)["pipeline"], list[Pipeline])
+        begin(pipeline.follow)
+        return
     file = tmp_path / "steps.toml"
     file.write_text(example if "[[preprocess]]" in example else "preprocess = []\n" + example)
     Preprocessor(codec.from_toml(file, PreprocessFile).preprocess)

@@ -10,6 +10,8 @@ _SHOWN = 3
 
 def in_words(answer: "Answer") -> tuple[str, str]:
     """What the model says, and how sure it is of it; the second is empty where it gives no score."""
+    if answer.zones or answer.lines:
+        return _counts(answer), ""
     if answer.boxes is not None:
         return _boxes(answer.boxes)
     if answer.classes:
@@ -20,10 +22,20 @@ def in_words(answer: "Answer") -> tuple[str, str]:
 def _boxes(boxes: "tuple[Box, ...]") -> tuple[str, str]:
     """The first few with their corners in pixels, and their scores."""
     shown = boxes[:_SHOWN]
-    told = [f"{box.label} {box.x1:.0f},{box.y1:.0f}–{box.x2:.0f},{box.y2:.0f}" for box in shown]
+    told = [f"{_named(box)} {box.x1:.0f},{box.y1:.0f}–{box.x2:.0f},{box.y2:.0f}" for box in shown]
     if more := len(boxes) - len(shown):
         told.append(f"{more} more")
     return ", ".join(told) or "nothing found", ", ".join(f"{box.score:.3f}" for box in shown)
+
+
+def _named(box: "Box") -> str:
+    return box.label if box.track is None else f"{box.label} #{box.track}"
+
+
+def _counts(answer: "Answer") -> str:
+    """Who is in each zone, and how often each line was crossed."""
+    zones = [f"{zone.name} {zone.inside}" for zone in answer.zones or ()]
+    return ", ".join([*zones, *(f"{line.name} {line.forward}→ {line.backward}←" for line in answer.lines or ())])
 
 
 def _outputs(answer: "Answer") -> str:

@@ -207,7 +207,11 @@ def _flow(job: Job, verified: "VerifiedBundle", limit: int | None, keys: Sequenc
     from edgeward.records.pipeline import flowing
 
     queue, batch, threshold = flowing(said, packed or None)
-    skips = second = None
+    skips = second = followed = None
+    if said is not None and said.follow:
+        from edgeward.infer.stream import begin
+
+        followed = begin(said.follow, verified.manifest.postprocess, verified.manifest.labels)
     if threshold is not None:
         from edgeward.serve.unchanged import Unchanged
 
@@ -226,7 +230,7 @@ def _flow(job: Job, verified: "VerifiedBundle", limit: int | None, keys: Sequenc
             raise WrongInput(f"pipeline {said.name!r}: {said.cascade.bundle} takes no images, which crops are")
         channels = Wanted.of(other.manifest).channels
         second = Second(open_predictor(other, threads=said.threads), said.cascade, channels)
-    return Flow(queue=queue, batch=batch, skips=skips, second=second, limit=limit)
+    return Flow(queue=queue, batch=batch, skips=skips, second=second, followed=followed, limit=limit)
 
 
 def _naming(predictor: "Predictor", manifest: "Manifest", top: int) -> "Predictor":

@@ -7,6 +7,7 @@ from msgspec import Meta, UnsetType
 
 from edgeward.records.base import Document, Positive, Ratio, Slug
 from edgeward.records.flow import BatchSize, Flow, Policy, QueueSize
+from edgeward.records.stream import StreamSteps
 
 Part = Mapping[str, Any]
 """A source or sink: `use` names the member, the other keys are that member's own options."""
@@ -41,7 +42,8 @@ class Cascade(Document):
 
 class Pipeline(Document):
     """One `[[pipeline]]` table. `skip_unchanged` leaves out a sample that differs from the last answered one by less
-    than this share of its range; `keys` are the public keys that are trusted, as with --key."""
+    than this share of its range; `follow` is what is made of the answers one after another; `keys` are the public keys
+    that are trusted, as with --key."""
 
     name: Slug
     bundle: str
@@ -51,6 +53,7 @@ class Pipeline(Document):
     batch: Batching | None = None
     skip_unchanged: Ratio | None = None
     cascade: Cascade | None = None
+    follow: StreamSteps = ()
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     keys: tuple[str, ...] = ()
 

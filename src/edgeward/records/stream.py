@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from edgeward.records.base import Ratio, Record
+from edgeward.records.base import Document, Ratio
 
 Answers = Annotated[int, Meta(ge=1, le=10_000)]
 Point = tuple[float, float]
@@ -13,7 +13,7 @@ Anchor = Literal["bottom", "middle"]
 """The point that stands for a box: the middle of its lower edge, where a thing stands on the ground, or its middle."""
 
 
-class Track(Record, tag="track"):
+class Track(Document, tag="track"):
     """Gives each object a number that it keeps from answer to answer: a Kalman filter (constant velocity of middle
     and size) says where it should be, and the pairing of most overlap in all says which box it is.
 
@@ -28,14 +28,14 @@ class Track(Record, tag="track"):
     keep: Answers = 30
 
 
-class Zone(Record):
+class Zone(Document):
     """An area of the image by its corners, in order."""
 
     name: str
     polygon: Annotated[tuple[Point, ...], Meta(min_length=3, max_length=64)]
 
 
-class Zones(Record, tag="zones"):
+class Zones(Document, tag="zones"):
     """How many objects stand in each area, which came in and which left, and for how long. `labels` are those that
     count (none: all). Without a `track` step before it only the number inside is known.
     """
@@ -45,7 +45,7 @@ class Zones(Record, tag="zones"):
     anchor: Anchor = "bottom"
 
 
-class Line(Record):
+class Line(Document):
     """From one point to another. Who crosses from its left to its right, as one looks along it, goes forward."""
 
     name: str
@@ -53,7 +53,7 @@ class Line(Record):
     end: Point
 
 
-class Lines(Record, tag="lines"):
+class Lines(Document, tag="lines"):
     """How often objects crossed each line, in each direction. Stands behind a `track` step."""
 
     lines: tuple[Line, ...]
@@ -61,7 +61,7 @@ class Lines(Record, tag="lines"):
     anchor: Anchor = "bottom"
 
 
-class Smooth(Record, tag="smooth"):
+class Smooth(Document, tag="smooth"):
     """What the last `last` answers say together: the class (or verdict) that most of them name, or that of the mean
     of their first outputs (of their scores, for a verdict).
     """

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from edgeward.infer import Answer, Predictor, Sample
 from edgeward.infer.markers import Frame
+from edgeward.infer.stream import Stream as Followed
+from edgeward.infer.stream import follow
 from edgeward.kit.clock import Clock, SystemClock
 from edgeward.kit.errors import EdgewardError, Unavailable, WrongInput, from_os_error
 from edgeward.serve.arrival import Arrival, Wanted
@@ -27,12 +29,14 @@ _SIZES = {"newest": 1, "each": 64}
 
 class Flow(Struct, frozen=True):
     """What is done with samples on their way: how many wait, and run together (a batch waits for `deadline_ms` at
-    most). `skips` tells those that need no answer; `second` answers for crops."""
+    most). `skips` tells those that need no answer; `second` answers for crops, `followed` is what is known of the
+    stream at its start."""
 
     queue: "QueueOptions | None" = None
     batch: "Batching | None" = None
     skips: Callable[[Sample], bool] | None = None
     second: Callable[[Sample, Any], tuple[Answer | None, ...]] | None = None
+    followed: Followed | None = None
     limit: int | None = None
 
 
@@ -72,6 +76,7 @@ class Running:
         self._wanted = wanted
         self._outlets = outlets
         self._flow = flow
+        self._followed = flow.followed
         self._tell = tell
         self._seen = seen
         self._clock = clock or SystemClock()
@@ -190,9 +195,20 @@ class Running:
             yield from self._together(read)
             return
         for arrival, sample in read:
-            answer = self._guarded(arrival, lambda: self._predictor.answer(sample))  # noqa: B023 - called at once
+            answer = self._guarded(arrival, lambda: self._alone(arrival, sample))  # noqa: B023 - called at once
             if answer is not None:
                 yield self._result(arrival, sample, answer)
+
+    def _alone(self, arrival: Arrival, sample: Sample) -> Answer:
+        return self._follow_on(arrival, self._predictor.answer(sample))
+
+    def _follow_on(self, arrival: Arrival, answer: Answer) -> Answer:
+        """The answer with what those before it in the stream say of it."""
+        if self._followed is None:
+            return answer
+        at_s = self._clock.monotonic_s() if arrival.captured_s is None else arrival.captured_s
+        self._followed, answer = follow(self._followed, answer, at_s)
+        return answer
 
     def _together(self, read: Sequence[tuple[Arrival, Sample]]) -> Iterator[Result]:
         """All in one run; one by one where a sample among them does not fit, so that it alone is told."""
@@ -200,12 +216,14 @@ class Running:
             answers = self._predictor.answers([sample for _, sample in read])
         except WrongInput:
             for one in read:
-                answer = self._guarded(one[0], lambda: self._predictor.answer(one[1]))  # noqa: B023 - called at once
+                answer = self._guarded(one[0], lambda: self._alone(*one))  # noqa: B023 - called at once
                 if answer is not None:
                     yield self._result(*one, answer)
             return
-        for (arrival, sample), answer in zip(read, answers, strict=True):
-            yield self._result(arrival, sample, answer)
+        for (arrival, sample), found in zip(read, answers, strict=True):
+            answer = self._guarded(arrival, lambda: self._follow_on(arrival, found))  # noqa: B023 - called at once
+            if answer is not None:
+                yield self._result(arrival, sample, answer)
 
     def _read(self, arrival: Arrival) -> tuple[Arrival, Sample] | None:
         """None where it cannot be read, which is told, and where it needs no answer."""

@@ -66,6 +66,7 @@ def test_it_is_ready_when_it_listens_fed_while_idle_and_says_when_it_stops(watch
     assert watched.process.wait(60) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [fragile_bundle.SLOW, 1.0])
 def test_a_model_that_hangs_is_not_fed(watched: Watched, first: float) -> None:
     watched.hear("READY=1")
@@ -82,6 +83,7 @@ def test_a_model_that_hangs_is_not_fed(watched: Watched, first: float) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 def test_long_work_that_goes_on_is_fed(watched: Watched) -> None:
     watched.hear("READY=1")
     line, count = watched.line(), 200

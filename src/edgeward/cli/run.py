@@ -166,6 +166,7 @@ def _running(
     keys: Sequence[Path], as_json: bool, rows: "list[Row]",
 ) -> "Iterator[Running]":  # fmt: skip
     """The pipeline, ready to run; Ctrl-C and SIGTERM end it after the sample under way."""
+    from edgeward.kit import notify
     from edgeward.serve.pipeline import Running
     from edgeward.serve.sources.base import Wanted
 
@@ -183,7 +184,10 @@ def _running(
         wanted = threads or (job.pipeline.threads if job.pipeline else None)
         predictor = open_predictor(verified, threads=wanted)
         gc.enable()
-        return predictor if top is None else _naming(predictor, verified.manifest, top)
+        named = predictor if top is None else _naming(predictor, verified.manifest, top)
+        if live and notify.is_managed():
+            _be_managed(running, verified, named, job.name or verified.manifest.name)
+        return named
 
     running = Running(
         load,
@@ -196,6 +200,21 @@ def _running(
     )
     with _stopped_by_signals(running, live):
         yield running
+
+
+def _be_managed(running: "Running", verified: "VerifiedBundle", predictor: "Predictor", name: str) -> None:
+    """Ready for the service manager after the self-test, and from then on watched by it."""
+    from edgeward.bundle import run_self_test
+    from edgeward.cli import run_text
+    from edgeward.kit.errors import Refused
+    from edgeward.serve.heart import Heart
+
+    result = run_self_test(verified, predictor)
+    if not result.passed:
+        raise Refused(f"{verified.reference}: fails its self-test on this machine: {result.reason}")
+    sample = {input_: samples[0] for input_, samples in verified.self_test()[0].items()}
+    heart = Heart(name, predictor, sample, lambda: f"runs {name}: {run_text.sum_of(running.counts)}")
+    running.between, running.ending = heart.beat, heart.stop
 
 
 def _flow(job: Job, verified: "VerifiedBundle", limit: int | None, keys: Sequence[Path]) -> "Flow":

@@ -12,15 +12,20 @@ _PATIENCE_S = 0.1
 
 def tell(*words: str, environment: Mapping[str, str] = os.environ) -> bool:
     """Sends assignments such as "READY=1" in one message. False where nobody listens: it never fails for that."""
-    path = environment.get("NOTIFY_SOCKET", "")
-    if not path.startswith(("/", "@")):
+    if not is_managed(environment):
         return False
+    path = environment["NOTIFY_SOCKET"]
     address = "\0" + path[1:] if path[0] == "@" else path  # "@" stands for an abstract socket
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
         sender.settimeout(_PATIENCE_S)
         sender.sendto("\n".join(words).encode(), address)
         return True
     return False
+
+
+def is_managed(environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a service manager listens."""
+    return environment.get("NOTIFY_SOCKET", "").startswith(("/", "@"))
 
 
 def status(line: str) -> str:

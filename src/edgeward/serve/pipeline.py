@@ -81,6 +81,10 @@ class Running:
         self._seen = seen
         self._clock = clock or SystemClock()
         self._stopping = False
+        self.between: Callable[[], None] = lambda: None
+        """Called between the samples of a live source, and some times a second while none comes."""
+        self.ending: Callable[[], None] = lambda: None
+        """Called when the source is left, before the sinks are closed."""
 
     def stop(self) -> None:
         """Ends the run after what is under way. May be called from a signal handler."""
@@ -157,7 +161,9 @@ class Running:
                 self._count(feed, queue)
                 if group:
                     self._answer(group)
+                self.between()
         finally:
+            self.ending()
             feed.stop()
             self._count(feed, queue)
         if feed.fault is not None:

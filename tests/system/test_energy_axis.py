@@ -5,17 +5,21 @@ import sys
 from pathlib import Path
 
 import models_for_tests as made
+import numpy as np
 import onnx
 import pytest
 
 from edgeward.kit import codec
 from edgeward.kit.clock import SystemClock
 from edgeward.kit.errors import GateMissed
+from edgeward.measure.jobs import Contender
 from edgeward.measure.limits import parse_budget
 from edgeward.measure.place import Here
+from edgeward.optimize.energy_axis import measured
 from edgeward.optimize.prepare import Order
 from edgeward.optimize.run import optimize
-from edgeward.records.candidate import Report
+from edgeward.optimize.trials import Candidate, failed
+from edgeward.records.candidate import Recipe, Report
 
 pytestmark = pytest.mark.slow
 SIZE = 262_143_328_850
@@ -79,3 +83,21 @@ def test_a_limit_that_nothing_keeps_is_a_missed_gate_with_the_figure(tmp_path, p
     missed = [one for trial in report.trials for one in trial.violations]
     assert {one.limit for one in missed} == {"energy_mj"}
     assert all(one.measured > one.allowed for one in missed)
+
+
+def test_a_candidate_whose_energy_cannot_be_told_is_one_failed_trial(tmp_path, place):
+    asked = order(tmp_path, "energy<1000mJ")
+    shape = (1, *(dim.dim_value for dim in onnx.load(asked.model).graph.input[0].type.tensor_type.shape.dim[1:]))
+    np.savez(tmp_path / "feeds.npz", image=np.ones(shape, np.float32))
+    given, lost = (
+        Candidate(
+            failed(Recipe(name=name, steps=()), ""), b"", (),
+            Contender(str(tmp_path / file), "onnxruntime", 1, str(tmp_path / "feeds.npz")), np.zeros(1), 0.1,
+        )
+        for name, file in (("as-given", "model.onnx"), ("lost", "nowhere.onnx"))
+    )  # fmt: skip
+    found = measured([given, lost], [np.ones(1), np.ones(1)], place, asked.budget)
+    assert [one.trial.recipe for one in found.candidates] == ["as-given"]
+    assert len(found.times) == 1
+    assert [trial.recipe for trial in found.failures] == ["lost"]
+    assert found.failures[0].failure.startswith("its energy cannot be told")

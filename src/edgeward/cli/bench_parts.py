@@ -148,7 +148,7 @@ def _more(
         found = replace(found, scenario=result)
     if parts.energy:
         stage("reading the energy meter", 0.9)
-        found = energy_at.with_energy(found, energy_at.energies([contender], HERE)[0])
+        found = energy_at.with_energy(found, energy_at.energy_of(contender, HERE))
     if parts.sweep:
         cpus = len(os.sched_getaffinity(0))
         seconds = parts.seconds or _SWEEP_SECONDS

@@ -265,7 +265,11 @@ def _cast(name: str, tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]
     if dtype.kind in "iu" and tensor.dtype.kind in "iub" and (tensor.size == 0 or _in_range(tensor, dtype)):
         return tensor.astype(dtype)
     wanted = "string" if dtype.kind == "O" else dtype
-    raise WrongInput(f"input {name!r} is {wanted}, the sample is {tensor.dtype} and would lose values")
+    hint = "the model takes quantised numbers: give it samples in them, as an .npz, or export it with a float32 input"
+    raise WrongInput(
+        f"input {name!r} is {wanted}, the sample is {tensor.dtype} and would lose values",
+        hint=hint if dtype == np.int8 else None,
+    )
 
 
 def _in_range(tensor: NDArray[Any], dtype: np.dtype[Any]) -> bool:

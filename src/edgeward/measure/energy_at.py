@@ -1,6 +1,5 @@
 """The energy of contenders at a place, and whether it can be had there."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -22,13 +21,12 @@ def check_meter(place: Place) -> Path:
     return place.root
 
 
-def energies(contenders: Sequence[Contender], place: Place) -> list[Energy]:
-    """Of each contender, one after the other, alone beside the meter.
+def energy_of(contender: Contender, place: Place) -> Energy:
+    """Of one inference, alone beside the meter.
 
-    Raises Unsupported where there is no meter or it cannot resolve one of them, Failed where a runtime dies.
+    Raises Unsupported where there is no meter or it cannot resolve the model, Failed where the runtime dies.
     """
-    root = check_meter(place)
-    return [measure_energy(one, root=root) for one in contenders]
+    return measure_energy(contender, root=check_meter(place))
 
 
 def with_energy(found: BenchMeasurement, energy: Energy) -> BenchMeasurement:

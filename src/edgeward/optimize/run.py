@@ -57,7 +57,8 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
             progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
             times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
             candidates = trials.with_race(candidates, times, seed=order.seed)
-            candidates = energy_axis.measured(candidates, place, order.budget)
+            candidates, times, unmetered = energy_axis.measured(candidates, times, place, order.budget)
+            failures = [*failures, *unmetered]
             ran = [explain.seen(candidate) for candidate in candidates] if isinstance(place, Here) else []
         candidates = _judged(order, candidates)
         candidates = with_deltas(candidates, task.parent)

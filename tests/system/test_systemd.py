@@ -1,6 +1,9 @@
 """`edgeward deploy` on a machine that systemd runs: what it starts stays, comes back, and gives way."""
 
 import json
+import math
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +14,7 @@ import systemd_machine
 from systemd_machine import Machine
 
 from edgeward import bundle
+from edgeward.kit.codec import to_json
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "faults"))
 import fragile_bundle
@@ -19,6 +23,8 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(systemd_machine.missing() is not None, reason=str(systemd_machine.missing())),
 ]
+GOLDEN = Path(__file__).resolve().parents[1] / "golden"
+EXAMPLE = GOLDEN.parents[1] / "examples" / "digits"
 UNIT = "edgeward-fragile"
 INFER = "/v2/models/fragile/infer"
 GOOD = fragile_bundle.body(1, 2)
@@ -159,6 +165,41 @@ def test_memory_over_the_limit_ends_it(service: Deployed) -> None:
     )  # under cgroup v1 systemd is not told of the reason
 
 
+def test_onnx_runtime_works_behind_the_same_walls(service: Deployed, tmp_path: Path) -> None:
+    key = service.machine.put(GOLDEN / "signer.pub")
+    digits = tmp_path / "digits"
+    verb = [sys.executable, "-m", "edgeward"]
+    steps = ["--preprocess", EXAMPLE / "preprocess.toml", "--labels", EXAMPLE / "labels.txt"]
+    subprocess.run([*verb, "pack", EXAMPLE / "digits.onnx", *steps, "-o", digits], check=True, timeout=120)
+    shutil.copy(GOLDEN / "signer.key", tmp_path / "signer.key")
+    (tmp_path / "signer.key").chmod(0o600)
+    subprocess.run([*verb, "sign", digits, "--key", tmp_path / "signer.key"], check=True, timeout=120)
+    where = f"--key {key} --host {service.machine.address} --port 8001"
+    told = json.loads(service.machine.edgeward(f"deploy {service.machine.put(digits)} {where} --json"))
+    assert (told["changed"], told["unit"]) == (True, "edgeward-digits.service")
+    assert "MemoryDenyWriteExecute=yes" in service.machine.sh("systemctl cat edgeward-digits")
+    about = service.machine.ask("GET", "/v2/models/digits", port=8001)[1]
+    (port,) = about["inputs"]
+    shape = [1, *port["shape"][1:]]
+    sample = {**port, "shape": shape, "data": [0] * math.prod(shape)}
+    status, answer = service.machine.ask("POST", "/v2/models/digits/infer", to_json({"inputs": [sample]}), port=8001)
+    assert (status, answer["outputs"][0]["shape"][0]) == (200, 1)
+
+    golden = service.machine.put(GOLDEN / "bundle-v1-good")
+    said = service.machine.edgeward(f"deploy {golden} {where}", code=1)
+    why = f"{service.machine.address}:8001: the address is already in use; nothing of it was left behind"
+    assert said.splitlines()[0] == f"edgeward: edgeward-golden.service did not start: {why}"
+    assert service.machine.sh("ls /etc/edgeward /var/lib/edgeward/services").split().count("golden") == 0
+    service.machine.edgeward("deploy --remove digits")
+
+
+def test_a_user_who_is_not_root_is_told(service: Deployed) -> None:
+    service.machine.sh(f"cp -r {service.first} {service.key} /srv; chmod -R a+rX /srv", code=0)
+    line = f"setpriv --reuid 65534 --clear-groups {systemd_machine.PYTHON} -m edgeward deploy /srv/first"
+    said = service.machine.sh(f"{line} --key /srv/signing.pub", code=2)
+    assert said.splitlines()[0] == "edgeward: a service of this machine is installed by root"
+
+
 def test_it_starts_on_boot(service: Deployed) -> None:
     service.machine.halt()
     service.machine.boot()
@@ -170,6 +211,6 @@ def test_removed_it_is_gone_and_what_it_stored_stays(service: Deployed) -> None:
     assert service.machine.ask("POST", INFER, GOOD)[0] == 0
     places = "/etc/systemd /etc/edgeward /var/lib/edgeward"
     assert service.machine.sh(f"find {places} -name '*fragile*' -o -name '*.pub' -o -name 'sha256-*'") == ""
-    assert service.machine.sh("ls /var/lib/private").split() == [UNIT]
+    assert UNIT in service.machine.sh("ls /var/lib/private").split()
     said = service.machine.edgeward("deploy --remove fragile", code=2)
     assert said.startswith("edgeward: there is no service 'fragile' of edgeward here")

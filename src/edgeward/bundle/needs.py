@@ -52,12 +52,12 @@ _ACCELERATORS = {
 _MAKES_CODE = {
     "openvino": "OpenVINO writes its kernels while it loads a model",
     "onnxruntime-openvino": "OpenVINO writes its kernels while it loads a model",
-    "litert": "XNNPACK and its CPU probe may write code at run time",
-    "onnxruntime-xnnpack": "XNNPACK may write code at run time",
-    "executorch": "XNNPACK may write code at run time",
+    "onnxruntime-xnnpack": "this build of XNNPACK was not tried without it",
+    "executorch": "its back-ends were not tried without it",
+    "tvm": "what it runs was compiled by others",
     "tensorrt": "the GPU's driver compiles kernels at run time",
 }
-"""By the beginning of a runtime's name. ONNX Runtime's own CPU kernels are all compiled ahead."""
+"""By the beginning of a runtime's name. The CPU kernels of ONNX Runtime and LiteRT are all compiled ahead."""
 
 
 def needs_of(manifest: Manifest, threads: int | None = None) -> Needs:

@@ -71,9 +71,9 @@ class Feed:
             for arrival in self._stream or ():
                 if self._is_anew:
                     self._is_anew, self._waits = False, self._new_waits()
-                self.captured += 1
                 if not self._queue.put(arrival):
                     break
+                self.captured += 1
         except Unavailable as error:
             if self._stopping.is_set():
                 return True

@@ -87,7 +87,7 @@ def _said(said: str, named: Any) -> tuple[str, tuple[str, bool]]:
 def _source_name(said: str, scheme: str) -> tuple[str, str]:
     if scheme in _SOURCE_SCHEMES:
         return _SOURCE_SCHEMES[scheme], said
-    if scheme in sources.names():
+    if scheme and scheme in sources.names():  # to list those of other distributions takes 20 ms
         return scheme, said.partition(":")[2].removeprefix("//")
     if "://" in said:
         raise Misfit(f"{said}: there is no source for {scheme!r}; there are {', '.join(sources.names())}", None)
@@ -101,7 +101,7 @@ def _sink_name(said: str, scheme: str) -> tuple[str, str]:
 
     if scheme in _SINK_SCHEMES:
         return _SINK_SCHEMES[scheme], said
-    if scheme in sinks.names():
+    if scheme and scheme in sinks.names():
         return scheme, said.partition(":")[2].removeprefix("//")
     suffix = said[said.rfind(".") :].lower()
     if suffix in _SINK_SUFFIXES:

@@ -41,8 +41,8 @@ class Flow(Struct, frozen=True):
 
 
 class Counts(Struct):
-    """What became of the samples. Every one that was `captured` is answered, bad, unchanged or dropped, or still
-    waits; `sinks` is what each sink has not taken."""
+    """What became of the samples. Every one that was `captured` is answered, bad, unchanged or dropped in the end;
+    `sinks` is what each sink has not taken."""
 
     captured: int = 0
     answered: int = 0
@@ -166,6 +166,7 @@ class Running:
             self.ending()
             feed.stop()
             self._count(feed, queue)
+            self.counts.dropped += len(queue)  # what still waits is not answered any more
         if feed.fault is not None:
             raise feed.fault
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -262,3 +263,12 @@ def test_a_sink_that_did_not_take_everything_is_told_and_fails_the_run(edgeward,
 )
 def test_a_source_or_sink_that_is_said_wrongly_is_one_sentence(edgeward, digits, arguments, words):
     one_sentence(edgeward("run", digits, *arguments), 2, words)
+
+
+def test_a_run_over_files_opens_nothing_that_only_others_need(digits):
+    command = [sys.executable, "-X", "importtime", "-m", "edgeward", "run", digits, "-i", EXAMPLE / "unseen", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    opened = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "edgeward.serve.pipeline" in opened
+    strangers = ("uvloop", "importlib.metadata", "urllib.parse", "edgeward.serve.http", "edgeward.serve.sinks")
+    assert not opened.intersection(strangers)

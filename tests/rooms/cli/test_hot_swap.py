@@ -15,6 +15,7 @@ import pytest
 from gain_bundles import make, replace
 
 from edgeward import bundle
+from edgeward.link.local import LocalClient
 
 CLIENTS = 3
 BODY = json.dumps({"inputs": [{"name": "x", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]}]}).encode()
@@ -52,10 +53,12 @@ def serving(tmp_path: Path) -> Iterator[Serving]:
     key = bundle.create_key(tmp_path / "signing.key")
     place = make(tmp_path / "gains", key, version="1", gain=1.0)
     words = ["serve", place, "--key", bundle.public_path_of(key.path), "--port", "0", "--repository-api"]
+    words += ["--socket", tmp_path / "serve.sock"]
     command = [sys.executable, "-m", "edgeward", *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     line = process.stderr.readline()
+    assert process.stderr.readline() == f"serving local clients at {tmp_path / 'serve.sock'}\n"
     yield Serving(process, int(line.partition("127.0.0.1:")[2].partition("/")[0]), place, key, tmp_path)
     if process.poll() is None:
         process.kill()
@@ -94,6 +97,17 @@ def test_under_load_no_request_is_lost_and_none_is_a_mixture(serving: Serving) -
     assert not faults
     wanted = {(200, str(number), (1.0 * number, 2.0 * number, 3.0 * number)) for number in range(1, 8)}
     assert set(answers) == wanted
+
+
+def test_a_local_client_that_asks_the_same_again_is_answered_by_the_new_one(serving: Serving) -> None:
+    with LocalClient(serving.folder / "serve.sock") as client:
+        x = client.array((1, 3), "float32")
+        x[:] = 1
+        assert client.infer("gains", {"x": x}).outputs["y"].tolist() == [[1, 1, 1]]
+        replace(serving.place, serving.new("2", 2.0))
+        serving.process.send_signal(signal.SIGHUP)
+        serving.waits_for("2")
+        assert client.infer("gains", {"x": x}).outputs["y"].tolist() == [[2, 2, 2]]
 
 
 def test_a_bad_new_bundle_is_refused_in_the_log_and_the_old_one_serves_on(serving: Serving) -> None:

@@ -330,3 +330,18 @@ def test_importing_the_client_brings_no_server_and_no_runtime() -> None:
     ask = f"import sys, edgeward.link.local; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_stop_answers_what_local_clients_have_asked(fresh_server: RunningServer) -> None:
+    with LocalClient(fresh_server.socket) as client:
+        rounds = client.array((1, 1), "int64")
+        rounds[:] = 100_000
+        slow = wire.Infer("slow", "", (Tensor("rounds", "INT64", (1, 1), Place.region, 0, 8),), (), 0, 0, 0)
+        client._socket.send(wire.pack_infer(9, slow))
+        while b'edgeward_in_flight{model="slow",version="1.0.0"} 1.0' not in fresh_server.ask("/metrics").body:
+            pass
+        fresh_server.process.terminate()
+        head = wire.read_head(client._socket.recv(1 << 16))
+        assert (head.kind, head.number) == (Kind.answer, 9)
+        assert client._socket.recv(1 << 16) == b""
+    assert fresh_server.process.wait(60) == 0

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 
@@ -65,6 +66,7 @@ def serving(bundle: Path, environment: dict[str, str]) -> tuple[float, float]:
     body = json.dumps({"inputs": [tensor]}).encode()
     for _ in range(REQUESTS):
         urllib.request.urlopen(f"{url}/infer", body).read()
+    sleep(2)  # it settles a second after it was ready
     urllib.request.urlopen(f"{url.partition('/v2/')[0]}/metrics").read()
     found = memory_mb(process.pid)
     process.terminate()

@@ -11,7 +11,6 @@ import click
 from edgeward.cli import console
 from edgeward.cli.paths import PATH
 from edgeward.kit.errors import Unsupported, WrongInput
-from edgeward.kit.memory import give_back
 
 if TYPE_CHECKING:
     from edgeward.serve import Application, Companion, ServedModel
@@ -96,7 +95,6 @@ def command(
         together = None if batch is None else serve.Batch(batch, batch_wait_ms / 1e3)
         repository = serve.Repository(keys, threads, together, console.note)
         models = repository.open(bundles)
-        give_back()
         limits = serve.Limits(
             request_bytes=max_request_bytes or serve.enough_request_bytes(models),
             waiting=max_waiting,

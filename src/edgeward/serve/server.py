@@ -11,9 +11,13 @@ from typing import Any, Protocol
 import uvloop
 
 from edgeward.kit.errors import EdgewardError, WrongInput, from_os_error
+from edgeward.kit.memory import give_back
 from edgeward.measure.watch.notices import announced
 from edgeward.serve.connection import Connections
 from edgeward.serve.http import Application
+
+_SETTLE_S = 1.0
+"""After this, what only the start needed is given back: not before the first answer, which it would make late."""
 
 STOP_S = 30
 """How long a stop waits for requests under way; systemd's own limit is 90 s."""
@@ -106,7 +110,10 @@ async def _run(
     for companion in companions:
         companion.start()
     on_ready()
+    loop = asyncio.get_running_loop()
+    settled = loop.call_later(_SETTLE_S, loop.run_in_executor, None, give_back)
     await stop.wait()
+    settled.cancel()
     server.close()
     ends: list[asyncio.Future[Any]] = [asyncio.gather(_idle(app), *(one.stop() for one in (connections, *companions)))]
     ends.append(asyncio.ensure_future(forced.wait()))

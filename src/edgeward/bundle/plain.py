@@ -89,7 +89,7 @@ def parts_of_onnx(
     kind: SampleKind = raw.kind if raw else _kind(preprocess, session)
     inputs = _stack(predictor, raw, preprocess) if raw else _drawn(_drawable_specs(session, preprocess, kind))
     expected = expected_outputs(predictor, inputs)
-    _check_boxes(predictor, inputs, expected)
+    _check_answer(predictor, inputs)
     return Parts(
         name=identity.name,
         version=identity.version,
@@ -140,9 +140,9 @@ def _check_outputs(session: Session, labels: tuple[str, ...], postprocess: Postp
         )
 
 
-def _check_boxes(predictor: Predictor, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]) -> None:
-    """Reads the first sample's boxes, if the steps say how. Raises WrongInput where they do not fit the outputs."""
-    predictor.boxes({name: array[0] for name, array in inputs.items()}, [array[0] for array in outputs.values()])
+def _check_answer(predictor: Predictor, inputs: Mapping[str, NDArray[Any]]) -> None:
+    """Reads the first sample's answer as the steps say. Raises WrongInput where they do not fit the outputs."""
+    predictor.answer({name: array[0] for name, array in inputs.items()})
 
 
 def _kind(preprocess: Preprocess, session: Session) -> SampleKind:

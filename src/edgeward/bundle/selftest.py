@@ -58,6 +58,7 @@ def open_predictor(verified: VerifiedBundle, *, threads: int | None = None) -> P
         preprocess=manifest.preprocess,
         postprocess=manifest.postprocess,
         labels=manifest.labels,
+        folded=manifest.folded,
     )
 
 

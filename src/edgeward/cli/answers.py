@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgeward.infer.answer import Answer, Box
+    from edgeward.infer.answer import Answer, Box, KeyPoint
 
 _SHOWN = 3
 
@@ -14,6 +14,12 @@ def in_words(answer: "Answer") -> tuple[str, str]:
         return _counts(answer), ""
     if answer.boxes is not None:
         return _boxes(answer.boxes)
+    if answer.anomaly is not None:
+        return "anomaly" if answer.anomaly.is_anomaly else "normal", f"{answer.anomaly.score:.4g}"
+    if answer.keypoints is not None:
+        return _points(answer.keypoints)
+    if answer.segments is not None:
+        return ", ".join(f"{one.label} {one.share:.1%}" for one in answer.segments) or "nothing found", ""
     if answer.classes:
         return ", ".join(one.label for one in answer.classes), ", ".join(f"{one.score:.3f}" for one in answer.classes)
     return _outputs(answer), ""
@@ -26,6 +32,14 @@ def _boxes(boxes: "tuple[Box, ...]") -> tuple[str, str]:
     if more := len(boxes) - len(shown):
         told.append(f"{more} more")
     return ", ".join(told) or "nothing found", ", ".join(f"{box.score:.3f}" for box in shown)
+
+
+def _points(points: "tuple[KeyPoint, ...]") -> tuple[str, str]:
+    shown = points[:_SHOWN]
+    told = [f"{point.label} {point.x:.0f},{point.y:.0f}" for point in shown]
+    if more := len(points) - len(shown):
+        told.append(f"{more} more")
+    return ", ".join(told) or "nothing found", ", ".join(f"{point.score:.3f}" for point in shown)
 
 
 def _named(box: "Box") -> str:

@@ -260,7 +260,13 @@ def _naming(predictor: "Predictor", manifest: "Manifest", top: int) -> "Predicto
     from edgeward.records.model import Classify
 
     steps = tuple(replace(step, top=top) if isinstance(step, Classify) else step for step in manifest.postprocess)
-    return Predictor(predictor.session, preprocess=manifest.preprocess, postprocess=steps, labels=manifest.labels)
+    return Predictor(
+        predictor.session,
+        preprocess=manifest.preprocess,
+        postprocess=steps,
+        labels=manifest.labels,
+        folded=manifest.folded,
+    )
 
 
 def _teller(live: bool) -> Callable[[str], None]:

@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from msgspec import Struct
+import numpy as np
+from msgspec import Struct, to_builtins
 from numpy.typing import NDArray
 
 
@@ -26,6 +27,33 @@ class Box(Struct, frozen=True, omit_defaults=True):
     x2: float
     y2: float
     track: int | None = None
+
+
+class Segment(Struct, frozen=True):
+    """The pixels of one class: how many, and which share of the raw image."""
+
+    label: str
+    index: int
+    area: int
+    share: float
+
+
+class KeyPoint(Struct, frozen=True):
+    """A named point in pixels of the raw image, with its score (1 where the model gives none)."""
+
+    label: str
+    index: int
+    score: float
+    x: float
+    y: float
+
+
+class Verdict(Struct, frozen=True):
+    """How unlike what it knows a model finds a sample."""
+
+    score: float
+    threshold: float
+    is_anomaly: bool
 
 
 class Presence(Struct, frozen=True):
@@ -65,7 +93,8 @@ class Answer(Struct, frozen=True):
     """What the model says of one sample, and where the time went (milliseconds).
 
     `outputs` has one array per model output without its batch axis; `classes` is empty unless the steps classify,
-    `boxes` is None unless they detect. `size` is the raw image's height and width where one was looked at.
+    `boxes` is None unless they detect. `size` is the raw image's height and width where one was looked at, `mask` the
+    class of each of its pixels (-1: not seen by the model), `segments` the classes in it but for the background.
 
     Of a stream (see stream.py): `alive` are the numbers of its tracks, seen in this answer or not; `zones` and `lines`
     what they count.
@@ -78,6 +107,10 @@ class Answer(Struct, frozen=True):
     post_ms: float
     boxes: tuple[Box, ...] | None = None
     size: tuple[int, int] | None = None
+    mask: NDArray[np.int16] | None = None
+    segments: tuple[Segment, ...] | None = None
+    keypoints: tuple[KeyPoint, ...] | None = None
+    anomaly: Verdict | None = None
     alive: tuple[int, ...] | None = None
     zones: tuple[ZoneCount, ...] | None = None
     lines: tuple[LineCount, ...] | None = None
@@ -95,7 +128,19 @@ def document_of(answer: Answer) -> dict[str, Any]:
     }
     if answer.classes:
         document["classes"] = answer.classes
-    for name in ("boxes", "zones", "lines"):
+    if answer.segments is not None and answer.mask is not None:
+        document["segments"] = [
+            {**to_builtins(one), "mask": run_lengths(answer.mask == one.index)} for one in answer.segments
+        ]
+    for name in ("boxes", "keypoints", "anomaly", "zones", "lines"):
         if (found := getattr(answer, name)) is not None:
             document[name] = found
     return document
+
+
+def run_lengths(mask: NDArray[np.bool_]) -> dict[str, list[int]]:
+    """As COCO writes masks: height and width, and how many pixels in turn are out and in, column by column."""
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff([0, *edges, flat.size]).tolist()
+    return {"size": [*mask.shape], "counts": [0, *counts] if flat.size and flat[0] else counts}

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from edgeward.infer.answer import Box, Class
 from edgeward.infer.geometry import Placement
 from edgeward.kit.errors import Failed, WrongInput
-from edgeward.records.model import Classify, Detect, Postprocess, TensorSpec
+from edgeward.records.model import Anomaly, Classify, Detect, Keypoints, Postprocess, Segment, TensorSpec
 
 _MOST_CONSIDERED = 1000
 """So many boxes, best first, are looked at for overlaps: one image's NMS stays within milliseconds."""
@@ -101,33 +101,87 @@ def _found(
     boxes, scores = boxes_and_scores(step, outputs)
     if np.isnan(boxes).any() or np.isnan(scores).any():
         raise Failed("the model's answer holds NaN, which is no box and no score")
-    if step.sigmoid:
-        scores = 1 / (1 + np.exp(-np.clip(scores, -60, 60)))
     places, labels = np.nonzero(scores >= max(step.score_threshold, 1e-9))
     chosen = scores[places, labels]
     order = np.argsort(-chosen, kind="stable")[:_MOST_CONSIDERED]
     places, labels, chosen = places[order], labels[order], chosen[order]
-    corners = _corners(step, boxes[places], height, width)
+    corners = _corners(step, _decoded(step, boxes, places), height, width)
+    if step.layout == "selected":
+        return corners[: step.most], chosen[: step.most], labels[: step.most]
     kept = kept_of(corners, labels, iou_threshold=step.iou_threshold, most=step.most)
     return corners[kept], chosen[kept], labels[kept]
 
 
 def boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Anchors × 4 and anchors × classes, as the model gives them. Raises WrongInput for another layout."""
+    """Anchors × 4 as the model gives them, and scores of anchors × classes. Raises WrongInput for another layout."""
     shapes = " and ".join("x".join(map(str, output.shape)) for output in outputs)
+    if step.layout == "selected":
+        return _selected(outputs[0], shapes)
     if step.layout == "pair":
-        if len(outputs) < 2 or any(output.ndim != 2 for output in outputs[:2]) or len(outputs[0]) != len(outputs[1]):
-            raise WrongInput(
-                f"a pair of boxes and scores is anchors x 4 and anchors x classes; the outputs are {shapes}"
-            )
-        boxes, scores = (outputs[0], outputs[1]) if outputs[0].shape[1] == 4 else (outputs[1], outputs[0])
-        if boxes.shape[1] != 4:
-            raise WrongInput(f"none of the two outputs, {shapes}, is anchors x 4")
-        return boxes.astype(np.float64), scores.astype(np.float64)
-    head = outputs[0] if step.layout == "rows" else outputs[0].T
-    if head.ndim != 2 or head.shape[1] < 5:
-        raise WrongInput(f"detections in {step.layout} are 4 + classes numbers for each anchor; the output is {shapes}")
-    return head[:, :4].astype(np.float64), head[:, 4:].astype(np.float64)
+        boxes, scores = _pair(outputs, shapes)
+    else:
+        head = outputs[0] if step.layout == "rows" else outputs[0].T
+        least = 6 if step.objectness else 5
+        if head.ndim != 2 or head.shape[1] < least:
+            wanted = f"{least - 1} + classes numbers"
+            raise WrongInput(f"detections in {step.layout} are {wanted} for each anchor; the output is {shapes}")
+        boxes, scores = head[:, :4].astype(np.float64), head[:, 4:].astype(np.float64)
+    if step.sigmoid:
+        scores = 1 / (1 + np.exp(-np.clip(scores, -60, 60)))
+    if step.objectness:
+        scores = scores[:, :1] * scores[:, 1:]
+    if step.softmax:
+        scores = softmax(scores).astype(np.float64)
+    return boxes, scores[:, 1:] if step.background else scores
+
+
+def _pair(outputs: Sequence[NDArray[Any]], shapes: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    if len(outputs) < 2 or any(output.ndim != 2 for output in outputs[:2]) or len(outputs[0]) != len(outputs[1]):
+        raise WrongInput(f"a pair of boxes and scores is anchors x 4 and anchors x classes; the outputs are {shapes}")
+    boxes, scores = (outputs[0], outputs[1]) if outputs[0].shape[1] == 4 else (outputs[1], outputs[0])
+    if boxes.shape[1] != 4:
+        raise WrongInput(f"none of the two outputs, {shapes}, is anchors x 4")
+    return boxes.astype(np.float64), scores.astype(np.float64)
+
+
+def _selected(rows: NDArray[Any], shapes: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The score of each row stands at its class, all others are none."""
+    if rows.ndim != 2 or rows.shape[1] != 6:
+        raise WrongInput(f"selected detections are boxes x 6 (box, score, class number); the output is {shapes}")
+    if np.isnan(rows).any():
+        raise Failed("the model's answer holds NaN, which is no box and no score")
+    labels = rows[:, 5].astype(np.int64)
+    real = labels >= 0
+    scores = np.zeros((len(rows), int(labels.max(initial=0)) + 1))
+    scores[real, labels[real]] = rows[real, 4]
+    return rows[:, :4].astype(np.float64), scores
+
+
+def _decoded(step: Detect, boxes: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The boxes at these places of the head; changes of priors are made middles and sizes, in shares of the input."""
+    if not step.priors:
+        return boxes[places]
+    priors = priors_of(step)
+    if len(priors) != len(boxes):
+        raise WrongInput(f"there are {len(priors)} priors, the output has {len(boxes)} boxes")
+    turned = step.box_format == "cycxhw"
+    changes = boxes[places][:, [1, 0, 3, 2]] if turned else boxes[places]
+    priors, changes = priors[places], changes * step.variances
+    middles = priors[:, :2] + changes[:, :2] * priors[:, 2:]
+    decoded = np.concatenate([middles, priors[:, 2:] * np.exp(np.clip(changes[:, 2:], -60, 60))], axis=1)
+    return decoded[:, [1, 0, 3, 2]] if turned else decoded
+
+
+def priors_of(step: Detect) -> NDArray[np.float64]:
+    """Middle x and y, width and height of every prior, in shares of the input."""
+    if step.box_format not in ("cxcywh", "cycxhw"):
+        raise WrongInput(f"detect: with priors, boxes are middles and sizes (cxcywh, cycxhw), not {step.box_format}")
+    levels = []
+    for level in step.priors:
+        rows, columns, kinds = np.mgrid[: level.rows, : level.columns, : len(level.boxes)].reshape(3, -1)
+        middles = np.stack([(columns + 0.5) / level.columns, (rows + 0.5) / level.rows], axis=1)
+        levels.append(np.concatenate([middles, np.asarray(level.boxes)[kinds]], axis=1))
+    return np.concatenate(levels)
 
 
 def class_count(steps: Postprocess, outputs: Sequence[TensorSpec]) -> int | None:
@@ -135,11 +189,16 @@ def class_count(steps: Postprocess, outputs: Sequence[TensorSpec]) -> int | None
     step = next((step for step in steps if isinstance(step, Detect)), None)
     first = outputs[0].shape
     if step is None:
+        if any(isinstance(step, Segment | Keypoints | Anomaly) for step in steps):
+            return None
         return _whole(first[-1:], 0)
+    if step.layout == "selected":
+        return None
+    none = int(step.background)
     if step.layout == "pair":
         scores = next((one.shape for one in outputs[:2] if one.shape[-1:] != (4,)), ()) if len(outputs) > 1 else ()
-        return _whole(scores[-1:], 0)
-    return _whole(first[-1:] if step.layout == "rows" else first[-2:-1], 4)
+        return _whole(scores[-1:], none)
+    return _whole(first[-1:] if step.layout == "rows" else first[-2:-1], 4 + step.objectness + none)
 
 
 def _whole(dims: tuple[int | str, ...], less: int) -> int | None:
@@ -147,10 +206,12 @@ def _whole(dims: tuple[int | str, ...], less: int) -> int | None:
 
 
 def _corners(step: Detect, boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    if step.box_format == "cxcywh":
+    if step.box_format in ("yxyx", "cycxhw"):
+        boxes = boxes[:, [1, 0, 3, 2]]
+    if step.box_format in ("cxcywh", "cycxhw"):
         half = boxes[:, 2:] / 2
         boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
-    return boxes * np.array([width, height, width, height]) if step.normalized else boxes
+    return boxes * np.array([width, height, width, height]) if step.normalized or step.priors else boxes
 
 
 def overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:

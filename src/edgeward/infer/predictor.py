@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeward.infer import maps
 from edgeward.infer import postprocess as post
 from edgeward.infer.answer import Answer, Box
 from edgeward.infer.geometry import Placement, image_size, placement_of
@@ -15,7 +16,7 @@ from edgeward.infer.markers import ASKED, WORDS, framed
 from edgeward.infer.preprocess import Preprocessor
 from edgeward.infer.runtimes.base import Session, Single
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
-from edgeward.records.model import Detect, Postprocess, Preprocess, TensorSpec
+from edgeward.records.model import Anomaly, Detect, Keypoints, Postprocess, Preprocess, Segment, TensorSpec
 
 Sample = Mapping[str, NDArray[Any]]
 """One array per model input, without a batch axis, before preprocessing."""
@@ -40,6 +41,7 @@ class Predictor:
         preprocess: Preprocess = (),
         postprocess: Postprocess = (),
         labels: Sequence[str] = (),
+        folded: Preprocess = (),
     ) -> None:
         if preprocess and len(session.inputs) != 1:
             raise WrongInput(f"preprocessing steps serve models with one input; this one has {len(session.inputs)}")
@@ -59,7 +61,10 @@ class Predictor:
         self._together: bool | None = True if self._fixed else None
         self._single: Single | None = getattr(session, "single", None)
         self._classes = post.classifier(postprocess, labels)
-        self._looks = self.detects is not None
+        self._maps = tuple(step for step in postprocess if isinstance(step, Segment | Keypoints))
+        self._anomaly = next((step for step in postprocess if isinstance(step, Anomaly)), None)
+        self._enters = Preprocessor((*preprocess, *folded))
+        self._looks = self.detects is not None or bool(self._maps) or self._anomaly is not None
         self._placements: dict[tuple[int, int], Placement] = {}
 
     def answer(self, sample: Sample) -> Answer:
@@ -107,10 +112,26 @@ class Predictor:
         return post.boxes_of(self.detects, [*outputs], self._labels, self._placement(size), size)
 
     def _seen(self, sample: Sample, values: Sequence[NDArray[Any]]) -> dict[str, Any]:
-        """The fields of an answer that say what is where in the sample."""
+        """The fields of an answer that say what is where in the sample, and how unlike others it is."""
         if not self._looks:
             return {}
-        return {"boxes": self.boxes(sample, values), "size": image_size(next(iter(sample.values())).shape)}
+        found: dict[str, Any] = {}
+        raw = next(iter(sample.values()))
+        if self.detects is not None or self._maps:
+            found["size"] = image_size(raw.shape)
+        if self.detects is not None:
+            found["boxes"] = self.boxes(sample, values)
+        for step in self._maps:
+            placed = self._placement(found["size"])
+            if isinstance(step, Keypoints):
+                found["keypoints"] = maps.keypoints_of(step, values[0], self._labels, placed)
+            else:
+                found["mask"] = maps.mask_of(step, values[0], placed, found["size"])
+                found["segments"] = maps.segments_of(step, found["mask"], self._labels)
+        if self._anomaly is not None:
+            entered = None if self._anomaly.of == "output" else self._enters(raw)
+            found["anomaly"] = maps.verdict_of(self._anomaly, values[0], entered)
+        return found
 
     def _placement(self, size: tuple[int, int]) -> Placement:
         if size not in self._placements:

@@ -208,25 +208,78 @@ class Classify(Record, tag="classify"):
     softmax: bool = False
 
 
+class Priors(Record):
+    """A grid of boxes that a head's numbers are changes of: one set for each of `rows` × `columns` cells, row by row,
+    around the cell's middle; `boxes` are width and height in shares of the input."""
+
+    rows: Side
+    columns: Side
+    boxes: Annotated[tuple[tuple[Positive, Positive], ...], Meta(min_length=1)]
+
+
 class Detect(Record, tag="detect"):
     """Boxes of the outputs, in pixels of the model's input, overlapping ones of a class removed.
 
     `layout` is how one sample's answer lies: "rows" is anchors × (4 + classes), "columns" (4 + classes) × anchors,
-    "pair" two outputs, anchors × 4 and anchors × classes. Boxes are corners (xyxy) or middle and size (cxcywh), in
-    pixels, or 0..1 of the input where `normalized`. `sigmoid` turns scores into 0..1. A box and class stay
+    "pair" two outputs, anchors × 4 and anchors × classes; "selected" is boxes × (4, score, class number), of which
+    none is removed. Boxes are corners (xyxy, yxyx) or middle and size (cxcywh, cycxhw), in pixels, or 0..1 of the
+    input where `normalized`. `sigmoid` or `softmax` turns scores into 0..1. With `objectness` a score stands between
+    box and classes, by which theirs are multiplied; with `background` the first class is none. A box and class stay
     from `score_threshold` on, unless a better one of that class overlaps them by more than `iou_threshold`.
+
+    With `priors`, middle and size are changes of theirs: middle + variance × change × size, and size ×
+    exp(variance × change); `variances` are for x, y, width and height.
     """
 
-    layout: Literal["rows", "columns", "pair"]
-    box_format: Literal["xyxy", "cxcywh"]
+    layout: Literal["rows", "columns", "pair", "selected"]
+    box_format: Literal["xyxy", "cxcywh", "yxyx", "cycxhw"]
     normalized: bool = False
     sigmoid: bool = False
     score_threshold: Ratio = 0.25
     iou_threshold: Ratio = 0.5
     most: Annotated[int, Meta(ge=1, le=1000)] = 100
+    softmax: bool = False
+    objectness: bool = False
+    background: bool = False
+    priors: tuple[Priors, ...] = ()
+    variances: tuple[Positive, Positive, Positive, Positive] = (0.1, 0.1, 0.2, 0.2)
 
 
-PostprocessStep = Classify | Detect
+class Segment(Record, tag="segment"):
+    """The class of each pixel of the raw image: of the cell of the first output under its middle. The class with the
+    highest score, where classes are the first ("planes") or last ("pixels") of three axes, the first of equal ones;
+    a lone one is class 1 where its score reaches `threshold`, else 0. "numbers" are classes already. `background` is
+    not told.
+    """
+
+    layout: Literal["planes", "pixels", "numbers"]
+    threshold: float = 0.5
+    background: Count | None = 0
+
+
+class Keypoints(Record, tag="keypoints"):
+    """Named points, in pixels of the raw image, with scores from `score_threshold` on. "direct" is points × (x, y) or
+    (x, y, score), in the other order where `order` is yx, in pixels of the input, or 0..1 of it where `normalized`.
+    "heat_maps" is points × height × width: the middle of the cell of the highest score.
+    """
+
+    form: Literal["direct", "heat_maps"]
+    order: Literal["xy", "yx"] = "xy"
+    normalized: bool = False
+    score_threshold: float = 0.3
+
+
+class Anomaly(Record, tag="anomaly"):
+    """Whether a sample is unlike what the model knows: a score of `threshold` or more. The score is the mean of the
+    squares (mse) or sizes (mae) of what the first output differs by from the model's input, after all preprocessing,
+    also that which moved into the graph; or the first output's only number ("output").
+    """
+
+    of: Literal["mse", "mae", "output"]
+    threshold: float
+
+
+PostprocessStep = Classify | Detect | Segment | Keypoints | Anomaly
 Postprocess = tuple[PostprocessStep, ...]
 """From output tensors to the answer."""
 

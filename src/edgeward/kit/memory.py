@@ -16,7 +16,9 @@ def give_back() -> None:
     Those come back by themselves, from the file, when they are wanted again. Where the kernel does not tell what is
     mapped, or the C library is another one, nothing happens.
     """
+    gc.unfreeze()
     gc.collect()
+    gc.freeze()  # what is left stays for long: looking through it again and again makes answers late
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.malloc_trim(0)

@@ -43,6 +43,7 @@ def test_the_unit_is_the_golden_one(verified: bundle.VerifiedBundle) -> None:
 
 
 def test_a_runtime_on_the_cpu_gets_no_device_and_one_on_a_gpu_its_own(verified: bundle.VerifiedBundle) -> None:
+    assert "MemoryDenyWriteExecute=yes" in unit(claiming(verified, runtime="litert"))
     lines = unit(claiming(verified, runtime="onnxruntime"))
     assert {"PrivateDevices=yes", "PrivateUsers=yes", "MemoryDenyWriteExecute=yes"} <= set(lines)
     lines = unit(claiming(verified, runtime="onnxruntime-openvino-npu"))
@@ -51,7 +52,7 @@ def test_a_runtime_on_the_cpu_gets_no_device_and_one_on_a_gpu_its_own(verified: 
 
 
 @pytest.mark.parametrize(
-    "runtime", ["openvino", "openvino-bf16", "litert", "litert-amx", "onnxruntime-xnnpack", "tensorrt"]
+    "runtime", ["openvino", "openvino-bf16", "onnxruntime-openvino", "onnxruntime-xnnpack", "tensorrt"]
 )
 def test_where_a_runtime_writes_code_the_unit_says_why(verified: bundle.VerifiedBundle, runtime: str) -> None:
     lines = unit(claiming(verified, runtime=runtime))

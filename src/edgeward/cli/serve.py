@@ -91,6 +91,10 @@ def command(
     """
     from edgeward import serve
 
+    if socket_group is not None and local is None:
+        raise WrongInput("--socket-group is of the Unix socket", hint="--socket PATH --socket-group GROUP")
+    if batch_wait_ms and batch is None:
+        raise WrongInput("--batch-wait is of batches", hint="--batch 8 --batch-wait 2")
     with serve.bind(host, port) as listener:
         together = None if batch is None else serve.Batch(batch, batch_wait_ms / 1e3)
         repository = serve.Repository(keys, threads, together, console.note)
@@ -121,6 +125,7 @@ def command(
 
 
 def _grpc(app: "Application", host: str, port: int) -> "Companion":
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what it writes of a fault beside the sentence that we tell
     try:
         from edgeward.serve.rpc import GrpcServer
     except ModuleNotFoundError as error:

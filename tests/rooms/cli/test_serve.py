@@ -241,6 +241,21 @@ def test_options_out_of_range_are_usage_errors(made: Made, option: str) -> None:
     assert fails(made.folder, option)[0] == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--socket-group", "root"], "--socket-group is of the Unix socket"),
+        (["--batch-wait", "2"], "--batch-wait is of batches"),
+        (["--socket", "/etc/passwd"], "/etc/passwd: exists already and is no socket of a service that ended"),
+        (["--socket", "x.sock", "--socket-group", "no-such-group"], "this machine has no group 'no-such-group'"),
+        (["--otlp", "collector:4318"], "--otlp takes a URL, got 'collector:4318'"),
+    ],
+)
+def test_options_that_cannot_be_are_told_in_a_sentence(made: Made, options: list[str], told: str) -> None:
+    code, said = fails(made.folder, "--key", made.key, "--port", "0", *options)
+    assert (code, said.splitlines()[0]) == (2, f"edgeward: {told}")
+
+
 def test_several_bundles_are_served_together(made: Made, key: bundle.SigningKey, tmp_path: Path) -> None:
     other = make(tmp_path / "other", key, name="other")
     process = subprocess.Popen(

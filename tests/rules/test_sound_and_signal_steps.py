@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import fft, signal
 
 from edgeward.infer import Preprocessor
+from edgeward.infer.preprocess import takes_missing
 from edgeward.infer.sound import resampling_filters
 from edgeward.kit.errors import WrongInput
 from edgeward.records.model import (
@@ -131,14 +132,18 @@ def test_bands_without_width_are_refused(edges):
         Preprocessor((FftFeatures(sample_rate=10.0, edges_hz=edges),))
 
 
-def test_columns_are_standardised_and_what_is_missing_becomes_the_mean_or_what_it_shall():
+def test_columns_are_standardised_and_what_is_missing_becomes_what_it_shall():
     rows = np.array([1, np.nan, 30], np.float32)
-    step = Standardize(mean=(2, 4, 10), std=(1, 2, 5))
-    assert Preprocessor((step,))(rows).tolist() == [-1, 0, 4]
-    filled = Standardize(mean=(2, 4, 10), std=(1, 2, 5), fill=(0, 0, 0))
-    assert Preprocessor((filled,))(rows).tolist() == [-1, -2, 4]
+    filled = Standardize(mean=(2, 4, 10), std=(1, 2, 5), fill=(0, 4, 0))
+    assert Preprocessor((filled,))(rows).tolist() == [-1, 0, 4]
+    assert takes_missing((filled,))
+    plain = Standardize(mean=(2, 4, 10), std=(1, 2, 5))
+    assert np.isnan(Preprocessor((plain,))(rows)[1])
+    assert not takes_missing((plain,))
     with pytest.raises(WrongInput, match="standardize has 3 values, one per column; the sample has 2 columns"):
-        Preprocessor((step,))(rows[:2])
+        Preprocessor((plain,))(rows[:2])
+    with pytest.raises(WrongInput, match="standardize has 3 and 2 values"):
+        Preprocessor((Standardize(mean=(2, 4, 10), std=(1, 2)),))
 
 
 def test_standardising_is_scikit_learn_s():
@@ -154,7 +159,7 @@ def test_a_column_of_numbers_and_one_of_words_become_one_column_for_each_value()
     numbers = Preprocessor((OneHot(column=1, values=(3.0, 5.0)),))
     assert numbers(np.array([7, 5, 9], np.float32)).tolist() == [7, 0, 1, 9]
     assert numbers(np.array([7, 4, 9], np.float32)).tolist() == [7, 0, 0, 9]
-    table = Preprocessor((OneHot(column=1, values=("red", "blue")), Standardize(mean=(0,), std=(1,))))
+    table = Preprocessor((OneHot(column=1, values=("red", "blue")), Standardize(mean=(0,), std=(1,), fill=(0,))))
     assert table(np.array(["7.5", "red", ""])).tolist() == [7.5, 1, 0, 0]
 
 

@@ -77,7 +77,7 @@ def rate_hz(steps: Preprocess) -> int | None:
 
 def takes_missing(steps: Preprocess) -> bool:
     """Whether a value of the raw sample may be missing (NaN)."""
-    return any(isinstance(step, Standardize) for step in steps)
+    return any(isinstance(step, Standardize) and step.fill is not None for step in steps)
 
 
 def raw_shape(shape: tuple[int, ...], steps: Preprocess, kind: SampleKind) -> tuple[int | str, ...]:

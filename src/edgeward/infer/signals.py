@@ -66,11 +66,12 @@ def _spectrum(rows: NDArray[np.float64], taper: str) -> NDArray[np.float64]:
 
 def standardize(step: Standardize) -> Callable[[Array], NDArray[np.float32]]:
     mean, std = np.asarray(step.mean, np.float32), np.asarray(step.std, np.float32)
-    fill = mean if step.fill is None else np.asarray(step.fill, np.float32)
-    longest = max(mean.size, std.size, fill.size)
-    if any(one.size not in (1, longest) for one in (mean, std, fill)):
+    fill = None if step.fill is None else np.asarray(step.fill, np.float32)
+    sizes = [one.size for one in (mean, std, fill) if one is not None]
+    longest = max(sizes)
+    if any(size not in (1, longest) for size in sizes):
         raise WrongInput(
-            f"standardize has {mean.size} means, {std.size} deviations and {fill.size} fills; wanted as many"
+            f"standardize has {' and '.join(map(str, sizes))} values; wanted one per column of each, or one"
         )
 
     def apply(sample: Array) -> NDArray[np.float32]:
@@ -78,7 +79,9 @@ def standardize(step: Standardize) -> Callable[[Array], NDArray[np.float32]]:
         if longest > 1 and columns != longest:
             raise WrongInput(f"standardize has {longest} values, one per column; the sample has {columns} columns")
         values = numbers_of(sample)
-        return (np.where(np.isnan(values), fill, values) - mean) / std
+        if fill is not None:
+            values = np.where(np.isnan(values), fill, values)
+        return (values - mean) / std
 
     return apply
 

@@ -171,8 +171,8 @@ class FftFeatures(Record, tag="fft_features"):
 
 
 class Standardize(Record, tag="standardize"):
-    """(value - mean) / std of each column (the last axis) in float32. A missing value (NaN) is `fill`, by default the
-    mean, first. One number serves all columns.
+    """(value - mean) / std of each column (the last axis) in float32. A missing value (NaN) is `fill` first; without
+    it, values must not be missing. One number serves all columns.
     """
 
     mean: tuple[float, ...]

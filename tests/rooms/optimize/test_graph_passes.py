@@ -11,7 +11,7 @@ from edgeward.infer import Predictor, runtimes
 from edgeward.kit.errors import Unsupported
 from edgeward.optimize import passes
 from edgeward.records.candidate import Step
-from edgeward.records.model import ColorOrder, Normalize, Resize, ToLayout
+from edgeward.records.model import ColorOrder, Detrend, Normalize, OneHot, Resize, Standardize, ToLayout
 
 NAMES = {"x"}
 
@@ -102,6 +102,48 @@ def test_float_samples_are_left_as_they_are():
     folded, left = applied(conv_net(), [("fold-preprocess", {})], floats, (Normalize(),), "tensor")
     assert left == (Normalize(),)
     assert input_type(folded) == onnx.TensorProto.FLOAT
+
+
+def columns_of(features, count=12, seed=1):
+    rows = np.random.default_rng(seed).normal(size=(count, features)) * np.geomspace(0.1, 100, features) + 5
+    return [{"x": row.astype(np.float32)} for row in rows]
+
+
+@settings(max_examples=25, deadline=None)
+@given(gemm=st.booleans(), features=st.integers(1, 6), one=st.booleans(), seed=st.integers(0, 5))
+def test_a_graph_that_standardises_answers_as_the_step_and_the_graph_before(gemm, features, one, seed):
+    count = 1 if one else features
+    step = Standardize(mean=tuple(range(1, count + 1)), std=tuple(np.geomspace(0.1, 100, count).tolist()))
+    samples, model = columns_of(features, seed=seed), dense_net(features=features, gemm=gemm, seed=seed)
+    inside, left = applied(model, [("fold-preprocess", {})], samples, (step,), "tensor")
+    assert left == ()
+    assert (answers(inside, (), samples) == answers(model, (step,), samples)).all(), "the same arithmetic"
+    folded, left = applied(inside, [("fold-leading", {"rounded": False})], samples, (), "tensor")
+    assert {node.op_type for node in folded.graph.node} <= {"Gemm", "MatMul", "Add"}
+    wanted = answers(model, (step,), samples)
+    np.testing.assert_allclose(answers(folded, (), samples), wanted, rtol=2e-4, atol=2e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (Standardize(mean=(0.0,), std=(2.0,), fill=(0.0,)),),
+        (OneHot(column=0, values=("a",)), Standardize(mean=(0.0,), std=(2.0,))),
+        (Standardize(mean=(0.0,), std=(2.0,)), Detrend()),
+    ],
+    ids=["fills-what-is-missing", "reads-words", "is-not-last"],
+)
+def test_standardising_that_no_graph_does_stays_outside(steps):
+    inside, left = applied(dense_net(), [("fold-preprocess", {})], columns_of(6), steps, "tensor")
+    assert left == steps
+    assert inside.SerializeToString() == dense_net().SerializeToString()
+
+
+def test_steps_that_make_floats_of_bytes_keep_the_graph_from_taking_bytes():
+    steps = (Detrend(method="constant"),)
+    inside, left = applied(dense_net(), [("fold-preprocess", {})], samples_of((6,)), steps, "tensor")
+    assert left == steps
+    assert input_type(inside) == onnx.TensorProto.FLOAT
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])

@@ -1,4 +1,5 @@
-"""Moves scale, mean, channel order and layout into the graph, so that it takes the raw uint8 sample.
+"""Moves scale, mean, channel order and layout into the graph, so that it takes the raw uint8 sample; and the
+standardising of columns, so that it takes the raw float32 row.
 
 Exact up to rounding. Scale, deviation and channel order go into the weights of the first Conv, Gemm or MatMul. The mean
 goes into its bias where that is exact; a convolution that pads with zeros after the mean is taken off would see another
@@ -12,10 +13,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from edgeward.infer import Preprocessor
 from edgeward.optimize.inspect import graph_inputs
 from edgeward.optimize.passes.base import RAW_FLOAT, Context, Pass, Passed
 from edgeward.records.candidate import Step
-from edgeward.records.model import ColorOrder, Normalize, Preprocess, ToLayout
+from edgeward.records.model import ColorOrder, Normalize, OneHot, Preprocess, Standardize, ToLayout
 
 Array = NDArray[Any]
 
@@ -42,8 +44,12 @@ class FoldPreprocess:
 
     def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
         inputs = graph_inputs(model)
+        if len(inputs) != 1 or not _takes_floats(inputs[0]):
+            return Passed(model, context.preprocess)
+        if _may_standardize(context.preprocess):
+            return _standardizing(model, context.preprocess)
         kept, folded = split_steps(context.preprocess)
-        if len(inputs) != 1 or not _takes_floats(inputs[0]) or not _gives_bytes(context):
+        if not _gives_bytes(context, kept):
             return Passed(model, context.preprocess)
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
@@ -84,8 +90,36 @@ def _takes_floats(node: onnx.ValueInfoProto) -> bool:
     return bool(node.type.tensor_type.elem_type == TensorProto.FLOAT)
 
 
-def _gives_bytes(context: Context) -> bool:
-    return bool(context.samples) and all(array.dtype == np.uint8 for array in context.samples[0].values())
+def _gives_bytes(context: Context, kept: Preprocess) -> bool:
+    """Whether raw samples are bytes, and still are after the steps that stay."""
+    arrays = [*context.samples[0].values()] if context.samples else []
+    prepare = Preprocessor(kept)
+    return bool(arrays) and all(array.dtype == np.uint8 and prepare(array).dtype == np.uint8 for array in arrays)
+
+
+def _may_standardize(steps: Preprocess) -> bool:
+    """Where nothing can be missing, and no row is of strings."""
+    if not steps or not isinstance(steps[-1], Standardize) or steps[-1].fill is not None:
+        return False
+    words = (isinstance(value, str) for step in steps if isinstance(step, OneHot) for value in step.values)
+    return not any(words)
+
+
+def _standardizing(model: onnx.ModelProto, steps: Preprocess) -> Passed:
+    """The same subtraction and division at the head of the graph."""
+    last = steps[-1]
+    assert isinstance(last, Standardize)  # noqa: S101 - what _may_standardize has found
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    graph = copy.graph
+    source = graph_inputs(copy)[0].name
+    _rename_uses(graph, source, "edgeward_standard")
+    for name, values in (("edgeward_mean", last.mean), ("edgeward_std", last.std)):
+        graph.initializer.append(numpy_helper.from_array(np.asarray(values, np.float32), name))
+    graph.node.insert(0, helper.make_node("Sub", [source, "edgeward_mean"], ["edgeward_middled"]))
+    graph.node.insert(1, helper.make_node("Div", ["edgeward_middled", "edgeward_std"], ["edgeward_standard"]))
+    del graph.value_info[:]
+    return Passed(copy, steps[:-1], ("takes raw columns, and standardises them itself",))
 
 
 def _channel_count(node: onnx.ValueInfoProto, steps: Preprocess) -> int:

@@ -314,7 +314,7 @@ def _request(asked: Asked, model: ServedModel) -> Request:
     if asked.headers.get(b"content-type", b"").lower().startswith(b"image/"):
         return protocol.image_request(bytes(asked.body), model.signature)
     size = asked.headers.get(b"inference-header-content-length")
-    return protocol.decode(asked.body, None if size is None else int(size), model.signature)
+    return protocol.decode(asked.body, None if size is None else int(size), model.signature, model.plans)
 
 
 def _path(url: bytes) -> str:

@@ -18,7 +18,7 @@ from edgeward.kit.threads import name_this
 from edgeward.records.bundle import Manifest
 from edgeward.records.model import Classify, TensorSpec
 from edgeward.serve.batching import Batch, Batcher, measured
-from edgeward.serve.protocol import Signature, check, signature
+from edgeward.serve.protocol import Plans, Signature, check, signature
 from edgeward.serve.running import Asker, Late, Ran, box_specs, run
 from edgeward.serve.stats import ModelStats
 
@@ -51,6 +51,7 @@ class ServedModel:
     ) -> None:
         self.predictor = predictor
         self.signature = model
+        self.plans: Plans = {}
         self.name = name
         self.version = version
         self.platform = platform

@@ -301,14 +301,27 @@ NEARLY_REQUEST = st.fixed_dictionaries(
 MODELS = [takes("float32", 2), takes("uint8", "n"), takes("string", 2), takes("bool"), takes("int64", 2, 2)]
 
 
+def decoded(
+    body: bytes, json_bytes: int | None, model: Signature, plans: protocol.Plans | None = None
+) -> protocol.Request | str:
+    try:
+        return protocol.decode(body, json_bytes, model, plans)
+    except WrongInput as error:
+        return error.message
+
+
 def only_wrong_input(body: bytes, json_bytes: int | None) -> None:
+    """And a head that came before is read as it was the first time, whatever bytes follow it now."""
     for model in MODELS:
-        try:
-            request = protocol.decode(body, json_bytes, model)
-        except WrongInput:
-            continue
-        else:
-            assert all(len(value) == request.samples for value in request.tensors.values())
+        plans: protocol.Plans = {}
+        request = decoded(body, json_bytes, model, plans)
+        assert isinstance(request, str) or all(len(value) == request.samples for value in request.tensors.values())
+        for again in (
+            body,
+            body[::-1] if json_bytes is None else body[:json_bytes] + body[json_bytes:][::-1],
+            body + b"x",
+        ):
+            assert str(decoded(again, json_bytes, model, plans)) == str(decoded(again, json_bytes, model))
 
 
 @settings(max_examples=400, deadline=None)
@@ -323,6 +336,20 @@ def test_no_nearly_right_request_raises_anything_but_wrong_input(request_: Any, 
     head = json.dumps(request_).encode()
     length = {"none": None, "right": len(head), "short": len(head) - 1, "long": len(head) + 5}[header]
     only_wrong_input(head + raw if header != "none" else head, length)
+
+
+def test_the_head_of_a_frame_is_read_once_and_each_frame_is_its_own() -> None:
+    model, plans = takes("uint8", 2), protocol.Plans()
+    for first, ident in ((7, {}), (8, {}), (9, {"id": "a"})):
+        body, size = as_binary((tensor([1, 2], "UINT8"), bytes([first, 1])), **ident)
+        request = protocol.decode(body, size, model, plans)
+        assert request.tensors["x"].tolist() == [[first, 1]]
+        assert len(plans) == 1
+    assert request.id == "a"
+    for number in range(200):
+        body, size = as_binary((tensor([1, 2], "UINT8", other=number), bytes(2)))
+        protocol.decode(body, size, model, plans)
+    assert len(plans) <= 64
 
 
 def test_a_number_of_many_thousand_digits_is_no_trouble() -> None:

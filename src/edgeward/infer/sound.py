@@ -74,7 +74,7 @@ def log_mel(wave: Array, step: LogMel) -> NDArray[np.float32]:
 
 def _product(rows: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """rows @ matrix, in parts that BLAS multiplies in this thread. It would wake others for more, and wait for them:
-    20 times as long where the CPUs have other work, as they have beside a model."""
+    up to 20 times as long where the CPUs have other work, as they have beside a model."""
     count = max(1, _BLAS_ALONE // matrix.size)
     return np.concatenate([rows[first : first + count] @ matrix for first in range(0, len(rows), count)])
 

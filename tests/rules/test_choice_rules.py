@@ -1,5 +1,6 @@
 """What is tried, what is kept, and which one wins."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +8,7 @@ from msgspec.structs import replace
 
 from edgeward.kit.errors import WrongInput
 from edgeward.measure.limits import parse_budget, violations_of
-from edgeward.optimize.choose import choose, is_no_slower, pareto
+from edgeward.optimize.choose import CLOSE, PERHAPS, choose, close_to_fastest, is_no_slower, pareto
 from edgeward.optimize.propose import AS_GIVEN, recipes
 from edgeward.records.candidate import Latency, Trial, Violation
 from edgeward.records.target import Budget
@@ -39,6 +40,16 @@ def test_the_fastest_that_keeps_the_gate_wins():
     choice = choose(trials, {"good": True}, gate="top1 within 0.01")
     assert choice.chosen is not None
     assert choice.chosen.recipe == "good"
+
+
+def test_noise_does_not_make_what_was_slower_close_to_the_fastest():
+    generator = np.random.default_rng(0)
+    fastest, slower, slow, missed = (generator.lognormal(np.log(ms), 0.5, (20, 5)) for ms in (1, 1.06, 3, 0.5))
+    trials = [trial("a", 1, 0, 9), trial("b", 1.06, 0, 1), trial("c", 3, 0, 1), trial("d", 0.5, 0.2, 1)]
+    times = [fastest, slower * np.median(fastest) / np.median(slower) * 1.06, slow, missed]
+    assert close_to_fastest(trials, times, least=PERHAPS, seed=0) == [0, 1]
+    assert close_to_fastest(trials, times, least=CLOSE, seed=0) == [0]
+    assert close_to_fastest(trials[3:], times[3:], least=CLOSE, seed=0) == []
 
 
 def test_among_ties_the_most_accurate_of_the_smallest_wins():

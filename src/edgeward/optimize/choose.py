@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeward.measure.bench import compare
 from edgeward.measure.limits import excess
 from edgeward.optimize.propose import AS_GIVEN
 from edgeward.records.candidate import Trial, Violation
@@ -12,6 +16,12 @@ _SAME_SIZE = 1.1
 
 _NOT_SLOWER = 0.99
 """A smaller file is no reason to be slower than the model as given, noise or not."""
+
+CLOSE = 0.98
+"""Nor to be slower than the fastest by more than what counts as no difference: noise may hide a tenth."""
+
+PERHAPS = 0.9
+"""In a race of many, where noise hides so much."""
 
 
 class Choice(NamedTuple):
@@ -45,10 +55,20 @@ def _weight(trial: Trial) -> int:
     return (trial.size_bytes or 0) if trial.delta_bytes is None else trial.delta_bytes
 
 
-def fastest(trials: Sequence[Trial]) -> Trial | None:
-    """The trial with the lowest p50 among those that kept every limit."""
-    kept = [trial for trial in trials if trial.failure is None and not trial.violations and trial.latency_ms]
-    return min(kept, key=lambda trial: trial.latency_ms.p50 if trial.latency_ms else 0.0, default=None)
+def close_to_fastest(
+    trials: Sequence[Trial], times: Sequence[NDArray[np.float64]], *, least: float, seed: int
+) -> list[int]:
+    """Of the trials that kept their limits, by place: those whose latency cannot be told from the fastest's, by what
+    was seen are at `least` so many times as fast, and were no slower than the model as given."""
+    kept = [index for index, trial in enumerate(trials) if not trial.violations]
+    if not kept:
+        return []
+    fastest = times[min(kept, key=lambda index: float(np.median(times[index])))]
+    compared = {index: compare(fastest, times[index], seed=seed) for index in kept}
+    return [
+        index for index, one in compared.items()
+        if one.verdict == "tie" and one.ratio >= least and is_no_slower(trials[index])
+    ]  # fmt: skip
 
 
 def is_no_slower(trial: Trial) -> bool:

@@ -19,7 +19,7 @@ from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Here, Place
 from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, energy_axis, explain, timing, trials
-from edgeward.optimize.choose import Choice, choose, fastest, is_no_slower, pareto
+from edgeward.optimize.choose import CLOSE, PERHAPS, Choice, choose, close_to_fastest, pareto
 from edgeward.optimize.forecast import Outlook, lines, look_ahead, saved_ms
 from edgeward.optimize.prepare import Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN
@@ -29,6 +29,7 @@ from edgeward.optimize.update import with_deltas, with_update
 from edgeward.records.candidate import Measurement, Report, Setting, Trial
 
 _RACE_S = 4.0
+_LEAST_RACE_S = 2.0
 _FORECAST_LIMIT_S = 20.0
 """A shorter time limit leaves no room for a forecast."""
 
@@ -59,12 +60,12 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
             candidates = trials.with_race(candidates, times, seed=order.seed)
             candidates, times, unmetered = energy_axis.measured(candidates, times, place, order.budget)
             failures = [*failures, *unmetered]
+            candidates = _judged(order, candidates)
+            ties = _ties(order, rig, candidates, times, progress, clock.monotonic_s() - start_s)
             ran = [explain.seen(candidate) for candidate in candidates] if isinstance(place, Here) else []
-        candidates = _judged(order, candidates)
         candidates = with_deltas(candidates, task.parent)
         measured = [candidate.trial for candidate in candidates]
         gate = f"{judge.metric.name} within {order.max_drop:g}"
-        ties = _ties(candidates, times, place, order.seed)
         choice = choose([*measured, *failures], ties, gate=_gate(order, gate))
         choice = timing.untimed(place.timing, choice, sum(not trial.violations for trial in measured))
         setting = setting_of(candidates[0].contender, before, place)
@@ -120,20 +121,27 @@ def _judged(order: Order, candidates: list[Candidate]) -> list[Candidate]:
     ]
 
 
-def _ties(candidates: list[Candidate], times: list[NDArray[np.float64]], place: Place, seed: int) -> dict[str, bool]:
-    """Of each candidate, whether its latency cannot be told from that of the fastest that kept the limits,
-    nor was longer than that of the model as given."""
-    best = fastest([candidate.trial for candidate in candidates])
-    if best is None:
-        return {}
-    if place.timing == "meaningless":
-        return dict.fromkeys((candidate.trial.recipe for candidate in candidates), True)
-    first = next(i for i, candidate in enumerate(candidates) if candidate.trial.recipe == best.recipe)
-    return {
-        candidate.trial.recipe: bench.compare(times[first], mine, seed=seed).verdict == "tie"
-        and is_no_slower(candidate.trial)
-        for candidate, mine in zip(candidates, times, strict=True)
-    }
+def _ties(
+    order: Order, rig: Rig, candidates: list[Candidate], times: list[NDArray[np.float64]], progress: Progress,
+    spent_s: float,
+) -> dict[str, bool]:  # fmt: skip
+    """Of each candidate, whether its latency cannot be told from that of the fastest that kept the limits, nor was
+    longer than that of the model as given. Those that one race of all leaves so have one more among themselves: among
+    few, more can be told."""
+    if rig.place.timing == "meaningless":
+        return dict.fromkeys((one.trial.recipe for one in candidates if not one.trial.violations), True)
+    perhaps = close_to_fastest(_trials(candidates), times, least=PERHAPS, seed=order.seed)
+    finalists, times = [candidates[index] for index in perhaps], [times[index] for index in perhaps]
+    in_time = order.time_limit_s is None or order.time_limit_s - spent_s > _LEAST_RACE_S
+    if len(finalists) > 1 and in_time:
+        progress.stage(f"timing the {len(finalists)} fastest once more", 0.85)
+        times = _race(order, rig, finalists, spent_s)
+    tied = [finalists[index] for index in close_to_fastest(_trials(finalists), times, least=CLOSE, seed=order.seed)]
+    return dict.fromkeys((one.trial.recipe for one in tied), True)
+
+
+def _trials(candidates: list[Candidate]) -> list[Trial]:
+    return [candidate.trial for candidate in candidates]
 
 
 def _gate(order: Order, gate: str) -> str:

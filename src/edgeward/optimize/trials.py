@@ -211,7 +211,10 @@ def _measured(
     with rig.place.open(str(file), recipe.runtime, rig.threads[-1]) as session:
         predictor = Predictor(session, preprocess=passed.preprocess, postprocess=task.postprocess)
         feeds = save_feeds(predictor, task.evaluation, rig.folder / f"{recipe.name}.npz")
-        contender, cost = _on_fitting_threads(rig, Contender(str(file), recipe.runtime, rig.threads[0], str(feeds)))
+        contender = Contender(str(file), recipe.runtime, rig.threads[0], str(feeds))
+        contender, cost = _on_fitting_threads(rig, contender)
+        if cost.steady_ms > slowest_ms:  # what else the machine did in that moment is no reason to stop it
+            cost = min(cost, rig.place.measure_alone(contender), key=lambda one: one.steady_ms)
         if cost.steady_ms > slowest_ms:
             raise Hopeless(cost.steady_ms, slowest_ms)
         if not is_given:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
-from bench.serve_vs_peers import bundles, environments, idle, in_process, memory, race, soak, swap
+from bench.serve_vs_peers import bundles, environments, idle, in_process, memory, overload, race, soak, swap
 from bench.serve_vs_peers.context import Context
 from bench.serve_vs_peers.load import Load
 from bench.serve_vs_peers.report import Part, to_markdown
@@ -29,6 +29,7 @@ PARTS: dict[str, Callable[[Context], Part]] = {
     "in-process": in_process.own_process,
     "socket": in_process.unix_socket,
     "swap": swap.part,
+    "overload": overload.part,
 }
 _DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits.onnx"
 
@@ -40,6 +41,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where everything that is made goes")
     parser.add_argument("--model", type=Path, default=_DIGITS, help="an ONNX model of one input; default: the digits")
     parser.add_argument("--soak", type=int, default=1_000_000, metavar="N", help="requests of the soak")
+    parser.add_argument("--overload-s", type=float, default=600, metavar="S", help="how long the overload lasts")
     parser.add_argument("--quick", action="store_true", help="a few of everything, to see that it works")
     asked = parser.parse_args()
     if unknown := set(asked.parts) - set(PARTS):
@@ -51,14 +53,8 @@ def main() -> None:
     for peer in PEERS:
         _say(f"environment {peer.name}: {environments.make(asked.environments, peer.name) or 'ready'}")
     try:
-        context = Context(
-            bundles.make(asked.model, asked.work),
-            asked.work,
-            asked.environments,
-            Load(asked.work),
-            asked.quick,
-            asked.soak,
-        )
+        bundle, load = bundles.make(asked.model, asked.work), Load(asked.work)
+        context = Context(bundle, asked.work, asked.environments, load, asked.quick, asked.soak, asked.overload_s)
         for name in asked.parts or PARTS:
             _say(name)
             found = PARTS[name](context)

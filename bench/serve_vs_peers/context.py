@@ -16,6 +16,7 @@ class Context(NamedTuple):
     load: Load
     quick: bool
     soak: int
+    overload_s: float
 
     def log(self, name: str) -> Path:
         return self.work / f"{name}.log"

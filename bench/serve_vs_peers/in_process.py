@@ -1,7 +1,11 @@
 """What Edgeward adds in the caller's own process, and over the Unix socket with the frame in shared memory."""
 
 import gc
-from collections.abc import Callable
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
 
@@ -93,17 +97,19 @@ def unix_socket(context: Context) -> Part:
     network = bundles.make(frames.write_network(context.work / "frames.onnx"), context.work, name="frames")
     rows, checks = [], []
     for name, bundle, runs in (("next to nothing", light, rounds), ("the 640 × 640 network", network, rounds // 2)):
-        own, shared, copied = _over_socket(context, bundle, runs)
+        taken = _over_socket(context, bundle, runs)
+        own, shared, copied, _ = taken.values()
         more, more_copied = _more(shared, own), _more(copied, own)
         cells = [told(more, ".0f"), told(more_copied, ".0f")]
-        rows.append([name, f"{runs:,}", *(_both(times) for times in (own, shared, copied)), *cells])
+        rows.append([name, f"{runs:,}", *map(_both, taken.values()), *cells])
         promise = f"Unix socket, {name}: at most 150 µs over the own process at p50, frame in shared memory"
         checks.append(Check(promise, more[0] <= 150, f"{told(more, '.0f')} µs"))
     head = ["model", "n", "own process p50 / p99 µs", "socket, frame in shared memory", "socket, frame copied first"]
-    head += ["more at p50, µs [95 %]", "more, copied"]
+    head += ["bare echo", "more at p50, µs [95 %]", "more, copied"]
     words = (
         "A 640 × 640 × 3 uint8 frame to `edgeward serve --socket` and back, beside the same predictor in the client, "
-        "in turn. The model runs on one thread in both."
+        "in turn. The model runs on one thread in both. The echo is 64 bytes to another Python process and back over a "
+        "socket of the same kind: what two wake-ups cost on this machine."
     )
     return Part("Unix socket and shared memory", f"{words}\n\n{table(head, rows)}", checks)
 
@@ -112,13 +118,14 @@ def _more(first: Numbers, second: Numbers) -> Found:
     return resampled(first, second, lambda a, b: quantile(a, 0.5) - quantile(b, 0.5))
 
 
-def _over_socket(context: Context, bundle: Bundle, rounds: int) -> tuple[Numbers, Numbers, Numbers]:
+def _over_socket(context: Context, bundle: Bundle, rounds: int) -> dict[str, Numbers]:
     predictor, path = _predictor(bundle), context.work / "socket"
     model, name, frame = bundle.folder.name.partition("-")[0], bundle.facts.input_name, bundle.sample
     form = OURS._replace(form=OURS.form._replace(request=_metadata_of(model)))
     with (
         running(form, bundle, context.environments, context.log("socket"), "--socket", str(path)),
         LocalClient(path) as client,
+        _echo() as echo,
     ):
         shared = client.array((1, *frame.shape), "uint8")
         shared[0] = frame
@@ -128,9 +135,20 @@ def _over_socket(context: Context, bundle: Bundle, rounds: int) -> tuple[Numbers
             "own": lambda: predictor.answer({name: frame}),
             "shared": lambda: client.infer(model, {name: shared}),
             "copied": lambda: client.infer(model, {name: frame[None]}),
+            "echo": echo,
         }
-        taken = in_turn(ways, rounds)
-    return taken["own"], taken["shared"], taken["copied"]
+        return in_turn(ways, rounds)
+
+
+@contextmanager
+def _echo() -> Iterator[Way]:
+    here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    program = f"import socket; s = socket.socket(fileno={there.fileno()})\nwhile m := s.recv(64): s.send(m)"
+    with here, subprocess.Popen([sys.executable, "-c", program], pass_fds=[there.fileno()]):
+        there.close()
+        message = bytes(64)
+        yield lambda: (here.send(message), here.recv(64))
+        here.close()
 
 
 def _metadata_of(model: str) -> Callable[..., bytes]:

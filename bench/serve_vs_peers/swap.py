@@ -19,8 +19,8 @@ from bench.serve_vs_peers.roster import OURS
 from bench.serve_vs_peers.servers import read_reply, running
 
 _RATE = 1000
-_CLIENTS = 4
-_SWAP_EVERY_S = 1.0
+_CLIENTS = 16
+_SWAP_EVERY_S = 2.0
 
 
 class _Client(Thread):

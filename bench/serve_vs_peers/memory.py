@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 from bench.serve_vs_peers.context import Context
@@ -12,6 +12,7 @@ from bench.serve_vs_peers.servers import Memory, command_of, free_port, memory_o
 
 _MB = 1_000_000
 _REQUESTS = 500
+_SETTLE_S = 3.0
 
 
 def part(context: Context) -> Part:
@@ -26,8 +27,8 @@ def part(context: Context) -> Part:
     over_pss = mean([(mine.pss - base.pss) / _MB for mine, base in zip(ours, alone, strict=True)])
     rows = [
         _row("`import onnxruntime`, nothing else", alone),
-        _row(f"`edgeward serve` after {_REQUESTS} requests", ours),
-        _row(f"{BARE.title} after {_REQUESTS} requests", bare),
+        _row(f"`edgeward serve` {_SETTLE_S:g} s after {_REQUESTS} requests", ours),
+        _row(f"{BARE.title} {_SETTLE_S:g} s after {_REQUESTS} requests", bare),
     ]
     words = f"New processes in turn, n {count} each; median (least–most)."
     check = Check(
@@ -60,6 +61,7 @@ def _serving(context: Context, one: Contestant) -> Memory:
     request = one.form.request(context.small.facts, context.small.sample)
     with running(one, context.small, context.environments, context.log(one.name)) as server:
         context.load.run(server.port, request, clients=1, seconds=60, requests=_REQUESTS)
+        sleep(_SETTLE_S)
         return server.memory()
 
 

@@ -22,6 +22,8 @@ QUIET = {
     "BENTOML_DO_NOT_TRACK": "True", "CI": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1", "ORT_DISABLE_TELEMETRY": "1",
 }  # fmt: skip
 """Peers are asked not to report home, and not to fetch anything."""
+_INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""Modules are compiled once, as those of an installed package are."""
 
 
 class Running(NamedTuple):
@@ -67,7 +69,7 @@ def started(command: Sequence[str], log: Path, environment: Mapping[str, str]) -
     with log.open("wb") as told:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True,
-            env={**os.environ, **QUIET, **environment},
+            env={**os.environ, **QUIET, **_INSTALLED, **environment},
         )  # fmt: skip
     try:
         yield process

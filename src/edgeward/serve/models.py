@@ -27,6 +27,10 @@ INLINE_LIMIT_S = 0.005
 notices a health check that waits so long."""
 
 
+_LATE = 4.0
+"""A run that took longer than so many times the expected counts as that."""
+
+
 class Busy(Unavailable):
     """The model's queue is full; `retry_after_s` is about how long it needs to work it off."""
 
@@ -196,7 +200,7 @@ class ServedModel:
 
     def _learn(self, seconds: float) -> None:
         """A moving mean: a device that gets hot, or busy with other work, moves from inline to the thread by itself."""
-        self.sample_s = seconds if self.sample_s == math.inf else 0.9 * self.sample_s + 0.1 * seconds
+        self.sample_s = learned(self.sample_s, seconds)
 
     def _work(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float, asker: Asker | None) -> Ran:
         if perf_counter() > deadline_s or (asker is not None and asker.gone):
@@ -206,6 +210,12 @@ class ServedModel:
             return run(self.predictor, tensors, count)
         finally:
             self._works = False
+
+
+def learned(expected_s: float, seconds: float) -> float:
+    """What is expected after a run of so many seconds. One late run counts little: the CPU was somebody else's, and
+    clients that are never all answered would keep work in the thread for good."""
+    return seconds if expected_s == math.inf else 0.9 * expected_s + 0.1 * min(seconds, _LATE * expected_s)
 
 
 def runs_inline(expected_s: float, ahead: int) -> bool:

@@ -17,7 +17,7 @@ from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Resize, TensorSpec
 from edgeward.serve import Application, Limits, ServedModel, create_app
 from edgeward.serve.connection import Answer, Asked
-from edgeward.serve.models import retry_after_s, runs_inline
+from edgeward.serve.models import learned, retry_after_s, runs_inline
 from edgeward.serve.protocol import signature
 from edgeward.serve.running import run
 
@@ -71,6 +71,18 @@ def ask(
 )
 def test_short_work_with_nothing_ahead_is_done_inline(expected_s: float, ahead: int, inline: bool) -> None:
     assert runs_inline(expected_s, ahead) is inline
+
+
+def test_one_late_run_does_not_move_short_work_to_the_thread_and_many_do() -> None:
+    assert learned(float("inf"), 0.2) == 0.2
+    assert runs_inline(learned(0.0003, 0.2), 0)
+    expected_s = 0.0003
+    for _ in range(20):
+        expected_s = learned(expected_s, 0.2)
+    assert not runs_inline(expected_s, 0)
+    for _ in range(60):
+        expected_s = learned(expected_s, 0.0003)
+    assert runs_inline(expected_s, 0)
 
 
 @pytest.mark.parametrize(

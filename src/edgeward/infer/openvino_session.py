@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # OpenVINO's thread library moves the calling thread to its own set of CPUs before each inference, and back behind it:
-# three calls of the kernel, 4 to 5 µs, for the same CPUs. Its library for that, hwloc, lets it be where it believes to
+# three calls of the kernel, about 4 µs, for the same CPUs. Its library for that, hwloc, lets it be where it believes to
 # read another machine. On CPUs of unequal cores the moving has a sense, and stays. Read when the first model is loaded.
 if not os.path.exists("/sys/devices/cpu_core"):  # noqa: PTH110 - pathlib is a slower import
     os.environ.setdefault("HWLOC_THISSYSTEM", "0")

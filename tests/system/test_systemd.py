@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import systemd_machine
 from systemd_machine import Machine
@@ -191,6 +192,33 @@ def test_onnx_runtime_works_behind_the_same_walls(service: Deployed, tmp_path: P
     assert said.splitlines()[0] == f"edgeward: edgeward-golden.service did not start: {why}"
     assert service.machine.sh("ls /etc/edgeward /var/lib/edgeward/services").split().count("golden") == 0
     service.machine.edgeward("deploy --remove digits")
+
+
+def test_a_pipeline_writes_answers_and_survives_kill_9(service: Deployed) -> None:
+    """Into its own folder, from recorded samples, with no network and settings that nobody else reads."""
+    machine, folder = service.machine, service.machine.root / "srv" / "pipeline"
+    folder.mkdir()
+    np.savez(folder / "samples.npz", x=np.float32([[1, 2], [3, 4]]))
+    (folder / "edgeward.toml").write_text(
+        f'[[pipeline]]\nname = "door"\nbundle = "{service.first}"\nkeys = ["{service.key}"]\n'
+        'source = { use = "replay", path = "samples.npz", rate_hz = 20, repeat = true }\n'
+        'sinks = [{ use = "jsonl", path = "logs/answers.jsonl" }]\n'
+    )
+    line = f"cd /srv/pipeline && {systemd_machine.PYTHON} -m edgeward deploy --pipeline door"
+    assert machine.sh(line, code=0).startswith("door runs\n")
+    assert machine.sh(line, code=0).startswith("door runs already, unchanged\n")
+    assert machine.sh("stat -c %a /etc/edgeward/door/edgeward.toml") == "600"
+    count = lambda: int(machine.sh("wc -l < /var/lib/edgeward-door/logs/answers.jsonl || echo 0").split()[-1])  # noqa: E731
+    machine.wait(lambda: count() > 0, "an answer")
+    pid = machine.show("edgeward-door", "MainPID")
+    machine.sh(f"kill -9 {pid}", code=0)
+    machine.wait(lambda: machine.show("edgeward-door", "MainPID") not in ("0", pid), "another process")
+    before = count()
+    machine.wait(lambda: count() > before, "its answers")
+    lines = machine.sh("cat /var/lib/edgeward-door/logs/answers.jsonl").splitlines()
+    assert json.loads(lines[0])["outputs"]["x_out"] in ([2.0, 4.0], [[2.0, 4.0]])
+    machine.edgeward("deploy --remove door")
+    assert "door" not in machine.sh("ls /etc/edgeward /etc/systemd/system /var/lib/edgeward/services")
 
 
 def test_a_user_who_is_not_root_is_told(service: Deployed) -> None:

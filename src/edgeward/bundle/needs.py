@@ -1,10 +1,12 @@
 """What a service needs to run a bundle: devices, memory, CPUs, time. Rules over its manifest, for every packer."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, TypeVar
 
 from edgeward.records.bundle import Manifest
 
+T = TypeVar("T")
 MEMORY_MARGIN = 2.0
 """A reload has the old and the new model in memory at once."""
 REQUESTS_BYTES = 256 << 20
@@ -19,6 +21,18 @@ class Devices(NamedTuple):
 
     nodes: tuple[str, ...]
     groups: tuple[str, ...] = ()
+
+
+class Reach(NamedTuple):
+    """What a pipeline's sources and sinks need besides its bundles. `hosts` are IP addresses, "localhost", or "" for
+    one that is not known; `writes` folders outside of the service's own, `states` those in it; `credentials` are names
+    and files that only root can read."""
+
+    devices: Devices = Devices(())
+    hosts: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    states: tuple[str, ...] = ()
+    credentials: tuple[tuple[str, str], ...] = ()
 
 
 class Needs(NamedTuple):
@@ -74,6 +88,41 @@ def needs_of(manifest: Manifest, threads: int | None = None) -> Needs:
         watchdog_s=math.ceil(_WATCHDOG_S + 2 * _LARGEST_BATCH * p99_s),
         start_s=math.ceil(_START_S + 10 * cold_s + manifest.self_test.deadline_s),
     )
+
+
+def together(one: Needs, other: Needs) -> Needs:
+    """What one process needs that runs both, the second in the threads of the first one."""
+    known = one.memory_bytes is not None and other.memory_bytes is not None
+    return Needs(
+        devices=both(one.devices, other.devices),
+        makes_code=one.makes_code or other.makes_code,
+        memory_bytes=(one.memory_bytes or 0) + (other.memory_bytes or 0) if known else None,
+        cpus=max(one.cpus, other.cpus),
+        watchdog_s=one.watchdog_s + other.watchdog_s,
+        start_s=one.start_s + other.start_s,
+    )
+
+
+def both(one: Devices, other: Devices) -> Devices:
+    return Devices(_once(one.nodes + other.nodes), _once(one.groups + other.groups))
+
+
+def joined(reaches: Iterable[Reach]) -> Reach:
+    """What a pipeline needs whose parts need these."""
+    whole = Reach()
+    for one in reaches:
+        whole = Reach(
+            devices=both(whole.devices, one.devices),
+            hosts=_once(whole.hosts + one.hosts),
+            writes=_once(whole.writes + one.writes),
+            states=_once(whole.states + one.states),
+            credentials=_once(whole.credentials + one.credentials),
+        )
+    return whole
+
+
+def _once(many: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(dict.fromkeys(many))
 
 
 def _memory(peak_bytes: int) -> int:

@@ -46,7 +46,7 @@ class Store:
     def put(self, folder: Path, trust: Trust) -> VerifiedBundle:
         """Copies the bundle in `folder` here, and verifies the copy before it gets its name."""
         digest = verify(folder, trust).bundle.digest
-        place = self.root / "bundles" / digest.replace(":", "-")
+        place = self.folder_of(digest)
         if place.exists():
             try:
                 return verify(place, trust)
@@ -58,14 +58,25 @@ class Store:
                 raise Refused(f"{folder}: changed while it was copied")
         return verify(place, trust)
 
-    def switch(self, name: str, digest: str | None) -> None:
-        """Lets the service's link lead to the bundle of `digest`, in one step; None takes the link away."""
+    def folder_of(self, digest: str) -> Path:
+        return self.root / "bundles" / digest.replace(":", "-")
+
+    def switch(self, name: str, digest: str | None, second: str | None = None) -> None:
+        """Lets the service's link lead to the bundle of `digest`, in one step; None takes the link away. `second` is
+        one that it needs, too."""
         link = self.link_of(name)
         if digest is None:
             shutil.rmtree(link.parent, ignore_errors=True)
             return
+        self._lead(link.with_name("second"), second)
+        self._lead(link, digest)
+
+    def _lead(self, link: Path, digest: str | None) -> None:
+        if digest is None:
+            link.unlink(missing_ok=True)
+            return
         link.parent.mkdir(parents=True, exist_ok=True)
-        beside = link.with_name(".current.partial")
+        beside = link.with_name(f".{link.name}.partial")
         beside.unlink(missing_ok=True)
         beside.symlink_to(Path("../..") / "bundles" / digest.replace(":", "-"))
         beside.replace(link)
@@ -73,7 +84,13 @@ class Store:
 
     def current(self, name: str) -> str | None:
         """The digest that the service's link leads to, None where it has none."""
-        link = self.link_of(name)
+        return self._led_to(self.link_of(name))
+
+    def second(self, name: str) -> str | None:
+        """The digest of the other bundle that the service needs, None where it needs one alone."""
+        return self._led_to(self.link_of(name).with_name("second"))
+
+    def _led_to(self, link: Path) -> str | None:
         return link.readlink().name.replace("-", ":") if link.is_symlink() else None
 
     def services(self) -> tuple[str, ...]:
@@ -81,7 +98,7 @@ class Store:
 
     def prune(self) -> None:
         """Removes the bundles that no service's link leads to."""
-        used = {self.current(name) for name in self.services()}
+        used = {one for name in self.services() for one in (self.current(name), self.second(name))}
         for folder in self.root.glob("bundles/sha256-*"):
             if folder.name.replace("-", ":") not in used:
                 shutil.rmtree(folder)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("bundle", required=False, type=PATH)
 @click.argument("machine", required=False, metavar="[HOST]")
+@click.option("--pipeline", metavar="NAME", help="Install this pipeline of edgeward.toml instead of a server.")
 @click.option("--as", "form", default="systemd", show_default=True, metavar="FORM", help="What it becomes there.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on; 0.0.0.0 is every one.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 def command(
     bundle: Path | None,
     machine: str | None,
+    pipeline: str | None,
     form: str,
     host: str,
     port: int,
@@ -49,6 +51,7 @@ def command(
     \b
     sudo edgeward deploy out/bundle
     edgeward deploy out/bundle --dry-run
+    sudo edgeward deploy --pipeline door
     sudo edgeward deploy --remove digits
     """
     from edgeward.bundle import find_bundle, packers, trusted_keys, verify
@@ -58,6 +61,11 @@ def command(
 
     if removed is not None:
         _remove(removed, as_json)
+        return
+    if pipeline is not None:
+        if (host, port) != ("127.0.0.1", 8000):
+            raise click.UsageError("--host and --port: a pipeline serves on no port.")
+        _run(pipeline, bundle, form, threads, keys, dry_run=dry_run, as_json=as_json)
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE'.")
@@ -73,6 +81,21 @@ def command(
         _show(packed, as_json)
         return
     _install(place, keys, verified, service, packed, as_json=as_json)
+
+
+def _run(
+    pipeline: str, bundle: Path | None, form: str, threads: int | None, keys: tuple[Path, ...], *, dry_run: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from edgeward.cli import deploy_pipeline
+
+    if bundle is not None:
+        raise click.UsageError("--pipeline names its own bundle: BUNDLE is said without it.")
+    planned = deploy_pipeline.plan(pipeline, form, threads, keys)
+    if dry_run:
+        _show(planned.packed, as_json)
+    else:
+        deploy_pipeline.install(planned, as_json=as_json)
 
 
 def _install(
@@ -94,6 +117,7 @@ def _install(
     systemctl.check()
     deployment.check_root()
     deployment.check_python(service.python)
+    deployment.check_kind(verified.manifest.name, runs=False)
     store, name, unit = Store(), verified.manifest.name, unit_of(verified.manifest.name)
     limit_s = needs_of(verified.manifest, service.threads).start_s + 120
     with store.locked():
@@ -111,7 +135,7 @@ def _install(
 
 
 def _remove(name: str, as_json: bool) -> None:
-    from edgeward.bundle.packers.systemd import KEYS, UNITS, unit_of
+    from edgeward.bundle.packers.systemd import KEYS, SETTINGS, UNITS, unit_of
     from edgeward.bundle.store import Store
     from edgeward.cli import deployment
     from edgeward.kit import systemctl
@@ -119,17 +143,19 @@ def _remove(name: str, as_json: bool) -> None:
 
     systemctl.check()
     store, unit = Store(), unit_of(name)
-    paths = (
-        [Path(UNITS, unit), *sorted(Path(KEYS, name).glob("signer-*.pub"))] if re.fullmatch("[a-z0-9.-]+", name) else []
-    )
+    paths = []
+    if re.fullmatch("[a-z0-9.-]+", name):
+        keys = Path(KEYS, name)
+        paths = [Path(UNITS, unit), keys / SETTINGS, *sorted(keys.glob("signer-*.pub"))]
     if not any(path.exists() for path in paths) and name not in store.services():
         there = ", ".join(store.services()) or "no service"
         raise WrongInput(f"there is no service {name!r} of edgeward here; there is {there}")
     deployment.check_root()
+    removed = [str(path) for path in paths if path.exists()]
     with store.locked():
         deployment.remove(unit, paths, store, name)
     if as_json:
-        console.print_json({"name": name, "unit": unit, "removed": [str(path) for path in paths]})
+        console.print_json({"name": name, "unit": unit, "removed": removed})
     else:
         console.say(f"{name} is stopped and removed; what it stored is still in /var/lib/private/edgeward-{name}")
 

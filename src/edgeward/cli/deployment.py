@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from edgeward.bundle.packers import PackedFile
-from edgeward.bundle.packers.systemd import KEYS
+from edgeward.bundle.packers.systemd import KEYS, SETTINGS, UNITS, unit_of
 from edgeward.bundle.store import Store
 from edgeward.kit import files, systemctl
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported, WrongInput
@@ -23,26 +23,31 @@ class Before(NamedTuple):
 
     files: dict[str, bytes | None]
     digest: str | None
+    second: str | None
     is_active: bool
 
-    def is_same(self, packed: Iterable[PackedFile], digest: str) -> bool:
+    def is_same(self, packed: Iterable[PackedFile], digest: str, second: str | None) -> bool:
         """Whether a deploy of these would change nothing."""
-        return self.is_active and self.digest == digest and self.files == {one.path: one.data for one in packed}
+        same = (self.digest, self.second) == (digest, second)
+        return self.is_active and same and self.files == {one.path: one.data for one in packed}
 
 
 def look(unit: str, packed: Sequence[PackedFile], store: Store, name: str) -> Before:
     kept = {one.path: Path(one.path).read_bytes() if Path(one.path).exists() else None for one in packed}
-    return Before(kept, store.current(name), systemctl.show(unit, "ActiveState") == "active")
+    return Before(kept, store.current(name), store.second(name), systemctl.show(unit, "ActiveState") == "active")
 
 
-def install(unit: str, packed: Sequence[PackedFile], store: Store, name: str, digest: str, *, limit_s: float) -> bool:
+def install(
+    unit: str, packed: Sequence[PackedFile], store: Store, name: str, digest: str, *, limit_s: float,
+    second: str | None = None,
+) -> bool:  # fmt: skip
     """Whether anything had to be changed. Raises Failed where the service does not start; then all is as before."""
     before = look(unit, packed, store, name)
-    if before.is_same(packed, digest):
+    if before.is_same(packed, digest, second):
         return False
     try:
         _put({one.path: one.data for one in packed})
-        store.switch(name, digest)
+        store.switch(name, digest, second)
         systemctl.tell("daemon-reload")
         systemctl.forget_failures(unit)
         systemctl.tell("enable", "--quiet", unit)
@@ -71,7 +76,7 @@ def _put(wanted: dict[str, bytes | None]) -> None:
     for path, data in ((Path(path), data) for path, data in wanted.items()):
         if data is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.write_atomic(path, data)
+            files.write_atomic(path, data, mode=0o600 if path.name == SETTINGS else 0o644)
         elif path.exists():
             path.unlink()
             files.sync_folder(path.parent)
@@ -86,7 +91,7 @@ def _restore(before: Before, unit: str, store: Store, name: str) -> None:
     else:
         systemctl.tell("stop", unit)
     _put(before.files)
-    store.switch(name, before.digest)
+    store.switch(name, before.digest, before.second)
     systemctl.tell("daemon-reload")
     if before.is_active:
         systemctl.tell("start", unit, limit_s=600)
@@ -128,6 +133,15 @@ def hidden(path: Path) -> str:
         if not mode & wanted:
             return f"{part} is closed to others (mode {stat.S_IMODE(mode):o})"
     return ""
+
+
+def check_kind(name: str, *, runs: bool) -> None:
+    """Raises WrongInput where the service `name` is of the other kind: one serves a bundle, one runs a pipeline."""
+    unit = Path(UNITS, unit_of(name))
+    is_pipeline = Path(KEYS, name, SETTINGS).exists()
+    if unit.exists() and is_pipeline != runs:
+        does = "runs a pipeline" if is_pipeline else "serves a bundle"
+        raise WrongInput(f"{unit.name} {does} of this name", hint=f"edgeward deploy --remove {name}")
 
 
 def check_root() -> None:

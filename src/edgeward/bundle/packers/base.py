@@ -2,14 +2,26 @@
 
 from typing import NamedTuple, Protocol
 
+from edgeward.bundle.needs import Reach
 from edgeward.bundle.verify import VerifiedBundle
+
+
+class Duty(NamedTuple):
+    """A pipeline that runs instead of a server: its edgeward.toml for the machine that it goes to, a cascade's second
+    bundle, and what its source and sinks need."""
+
+    name: str
+    settings: bytes
+    second: VerifiedBundle | None = None
+    reach: Reach = Reach()
 
 
 class Service(NamedTuple):
     """How a bundle shall be served on the machine that it goes to.
 
     `python` is the interpreter there that has edgeward. `bundle` is the bundle's folder there, which may be a link that
-    is switched when the bundle is renewed. `systemd` is the version of the machine's service manager.
+    is switched when the bundle is renewed. `systemd` is the version of the machine's service manager. With a `duty` it
+    runs that, and serves on no port.
     """
 
     python: str
@@ -18,6 +30,7 @@ class Service(NamedTuple):
     port: int = 8000
     threads: int | None = None
     systemd: int = 252
+    duty: Duty | None = None
 
 
 class PackedFile(NamedTuple):

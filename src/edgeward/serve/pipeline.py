@@ -9,8 +9,6 @@ from msgspec import Struct
 
 from edgeward.infer import Answer, Predictor, Sample
 from edgeward.infer.markers import Frame
-from edgeward.infer.stream import Stream as Followed
-from edgeward.infer.stream import follow
 from edgeward.kit.clock import Clock, SystemClock
 from edgeward.kit.errors import EdgewardError, Unavailable, WrongInput, from_os_error
 from edgeward.serve.arrival import Arrival, Wanted
@@ -18,6 +16,7 @@ from edgeward.serve.outlets import Direct
 from edgeward.serve.results import Outlet, Result
 
 if TYPE_CHECKING:
+    from edgeward.infer.stream import Stream as Followed
     from edgeward.records.pipeline import Batching, QueueOptions
     from edgeward.serve.parts import Part
     from edgeward.serve.sources.base import Pace, Source, Stream
@@ -36,7 +35,7 @@ class Flow(Struct, frozen=True):
     batch: "Batching | None" = None
     skips: Callable[[Sample], bool] | None = None
     second: Callable[[Sample, Any], tuple[Answer | None, ...]] | None = None
-    followed: Followed | None = None
+    followed: "Followed | None" = None
     limit: int | None = None
 
 
@@ -213,6 +212,8 @@ class Running:
         """The answer with what those before it in the stream say of it."""
         if self._followed is None:
             return answer
+        from edgeward.infer.stream import follow
+
         at_s = self._clock.monotonic_s() if arrival.captured_s is None else arrival.captured_s
         self._followed, answer = follow(self._followed, answer, at_s)
         return answer

@@ -1,8 +1,8 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime on the CPU. What only a profile needs is opened for a profile: a first answer does not wait for it."""
 
 import onnxruntime as ort
 
-from edgeward.infer import onnxruntime_account, onnxruntime_arithmetic, onnxruntime_profile, onnxruntime_session
+from edgeward.infer import onnxruntime_session
 from edgeward.infer.runtimes.base import Accountant, Profile, Runtime, Session
 
 
@@ -23,12 +23,18 @@ class OnnxRuntime:
         return onnxruntime_session.read(model)
 
     def profile(self, model: bytes, *, threads: int) -> Profile:
+        from edgeward.infer import onnxruntime_profile
+
         return onnxruntime_profile.profile(model, threads=threads)
 
     def account(self, model: bytes, *, threads: int) -> Accountant:
+        from edgeward.infer import onnxruntime_account
+
         return onnxruntime_account.account(model, threads=threads)
 
     def arithmetic_of(self, model: bytes) -> str | None:
+        from edgeward.infer import onnxruntime_arithmetic
+
         return onnxruntime_arithmetic.arithmetic_of(model)
 
     def smoke_model(self) -> bytes:

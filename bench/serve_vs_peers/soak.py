@@ -31,6 +31,7 @@ def part(context: Context) -> Part:
         f"status 200. RSS {rss[0] / 1e6:.2f} MB before, {rss[warm] / 1e6:.2f} MB after the first tenth, "
         f"{rss[-1] / 1e6:.2f} MB at the end (least {min(rss) / 1e6:.2f}, most {max(rss) / 1e6:.2f})."
     )
+    words += " After each tenth: " + ", ".join(f"{one / 1e6:.2f}" for one in rss[warm::warm]) + " MB."
     figures = f"{told(gain, '.3f')} MB a million requests, after the first tenth"
     return Part(
         "Soak", words, [Check(f"flat over {answered[-1]:,} inferences", gain[1][0] <= 0 and not wrong, figures)]

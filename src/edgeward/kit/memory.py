@@ -7,7 +7,9 @@ from contextlib import suppress
 from pathlib import Path
 
 _DONTNEED = 4
-_MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+)")
+_MAPPING = re.compile(r"^([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ (\d+)\s+(.*)$")
+_LIBRARY = re.compile(r"\.so(\.\d+)*$")
+"""Libraries stay where they are: another file could go while this looks, and what came in its place would be lost."""
 
 
 def give_back() -> None:
@@ -29,14 +31,14 @@ def give_back() -> None:
 
 
 def clean_mappings(smaps: str) -> list[tuple[int, int]]:
-    """Address ranges that hold a file's bytes and nothing else: not writable, private, no page of them changed."""
+    """Address ranges that hold a library's bytes and nothing else: not writable, private, no page of them changed."""
     found: list[tuple[int, int]] = []
     current: tuple[int, int] | None = None
     for line in smaps.splitlines():
         if mapping := _MAPPING.match(line):
-            start, end, mode, inode = mapping.groups()
-            is_file = mode[1] == "-" and mode[3] == "p" and inode != "0"
-            current = (int(start, 16), int(end, 16)) if is_file else None
+            start, end, mode, inode, path = mapping.groups()
+            is_library = mode[1] == "-" and mode[3] == "p" and inode != "0" and _LIBRARY.search(path)
+            current = (int(start, 16), int(end, 16)) if is_library else None
         elif line.startswith("Anonymous:") and current is not None and line.split()[1] == "0":
             found.append(current)
     return found

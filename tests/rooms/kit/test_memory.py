@@ -10,6 +10,8 @@ Rss:                  64 kB
 Anonymous:             0 kB
 7f10-7f20 r--p 00000000 08:01 77                         /usr/lib/libm.so
 Anonymous:             4 kB
+7f18-7f19 r--p 00000000 08:01 78                         /srv/model.tflite
+Anonymous:             0 kB
 7f20-7f30 rw-p 00000000 08:01 77                         /usr/lib/libm.so
 Anonymous:             0 kB
 7f30-7f40 r--p 00000000 00:00 0
@@ -31,7 +33,7 @@ print(before - resident(), numpy.linalg.inv(numpy.eye(3)).sum(), len(ssl.create_
 """
 
 
-def test_only_a_files_bytes_that_nobody_changed_are_let_go() -> None:
+def test_only_a_librarys_bytes_that_nobody_changed_are_let_go() -> None:
     assert clean_mappings(SMAPS) == [(0x7F00, 0x7F10)]
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tvm import relax
 
 from edgeward.infer.runtimes.base import Runtime, Session, Tensors
+from edgeward.infer.tensors import check
 from edgeward.infer.tvm_library import Signature, library_of, signature_of
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import TensorSpec
@@ -29,7 +30,7 @@ class TvmSession:
         self.outputs = signature.outputs
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
-        self._check(feeds)
+        check(feeds, self.inputs)
         given = [tvm.runtime.tensor(np.ascontiguousarray(feeds[spec.name])) for spec in self.inputs]
         with self._lock:
             try:
@@ -37,22 +38,6 @@ class TvmSession:
             except Exception as error:  # whatever the compiled code raises, it is of TVM's making
                 raise Failed(f"inference failed in TVM: {' '.join(str(error).split())[:300]}") from error
             return [value.numpy() for value in ([found] if hasattr(found, "numpy") else found)]
-
-    def _check(self, feeds: Tensors) -> None:
-        for spec in self.inputs:
-            value = feeds.get(spec.name)
-            if value is None:
-                raise WrongInput(f"input {spec.name!r} is missing")
-            if value.dtype != spec.dtype:
-                raise WrongInput(f"input {spec.name!r} is {spec.dtype}, got {value.dtype}")
-            fits = len(value.shape) == len(spec.shape) and all(
-                isinstance(want, str) or got == want for want, got in zip(spec.shape, value.shape, strict=True)
-            )
-            if not fits:
-                raise WrongInput(f"input {spec.name!r} has shape {list(spec.shape)}, got {list(value.shape)}")
-        if len(feeds) > len(self.inputs):
-            strange = next(iter(set(feeds) - {spec.name for spec in self.inputs}))
-            raise WrongInput(f"the model has no input {strange!r}")
 
 
 class Tvm:

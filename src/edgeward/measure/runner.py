@@ -2,9 +2,6 @@
 
 import hashlib
 import io
-import subprocess
-import sys
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +10,14 @@ from typing import NamedTuple
 from msgspec import Struct
 
 import edgeward
-from edgeward.kit.errors import EdgewardError, Unavailable, Unsupported
+from edgeward.kit.errors import Unavailable, Unsupported
+from edgeward.kit.wheels import Abi, fetched
 
 _ROOMS = ("records", "kit", "infer", "measure")
 _BASE = ("numpy", "msgspec", "onnxruntime")
 """Without these nothing is measured: onnxruntime runs the model as given."""
 _MORE = {"litert": "ai-edge-litert", "openvino": "openvino"}
 _MODULES = {"litert": "ai_edge_litert", "openvino": "openvino"}
-_OLDEST_GLIBC = 17
 _OLDEST_PYTHON = (3, 11)
 
 
@@ -32,11 +29,6 @@ class Device(Struct, frozen=True):
     libc: tuple[str, str]
     emulated: bool
     found: tuple[str, ...]
-
-    @property
-    def words(self) -> str:
-        """Python and processor, as wheels are told apart by."""
-        return f"Python {self.python[0]}.{self.python[1]} on {self.arch} with glibc {self.libc[1]}"
 
 
 class Part(NamedTuple):
@@ -110,35 +102,5 @@ def _left(device: Device) -> dict[str, str]:
 
 
 def _fetched(device: Device, packages: Sequence[str], *, no_dependencies: bool = False) -> list[Path]:
-    """The wheels of these packages and of what they need, which fit together."""
-    key = f"{device.arch}-glibc{device.libc[1]}-python{device.python[0]}.{device.python[1]}-{'-'.join(packages)}"
-    folder = Path.home() / ".cache" / "edgeward" / "wheels" / key
-    if not folder.is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as beside:
-            _download(Path(beside) / "new", packages, device, ["--no-deps"] if no_dependencies else [])
-            (Path(beside) / "new").rename(folder)
-    return sorted(folder.glob("*.whl"))
-
-
-def _download(folder: Path, packages: Sequence[str], device: Device, options: Sequence[str]) -> None:
-    minor = int(device.libc[1].split(".")[1])
-    tags = [f"manylinux_2_{tag}_{device.arch}" for tag in range(minor, _OLDEST_GLIBC - 1, -1)]
-    platforms = [word for tag in [*tags, f"manylinux2014_{device.arch}"] for word in ("--platform", tag)]
-    version = ".".join(map(str, device.python))
-    command = [sys.executable, "-m", "pip", "download", "-q", "--only-binary=:all:", "--python-version", version]
-    command += [*platforms, *options, "-d", str(folder), *packages]
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise _no_wheels(packages[-1], device, done.stderr)
-
-
-def _no_wheels(package: str, device: Device, complaint: str) -> EdgewardError:
-    """What pip's end means: there are none, or they cannot be had now."""
-    if "No module named pip" in complaint:
-        return Unavailable("pip fetches what the device needs, and is not here", hint=f"{sys.executable} -m ensurepip")
-    missing = f"no wheel of {package} for {device.words}"
-    if "No matching distribution" in complaint and "Retrying" not in complaint:
-        return Unsupported(missing)
-    reason = next((line for line in reversed(complaint.splitlines()) if line.startswith("ERROR")), "pip failed")
-    return Unavailable(f"{missing} can be had: {reason.removeprefix('ERROR: ')}", hint=f"pip download {package}")
+    abi = Abi(device.arch, device.python, int(device.libc[1].split(".")[1]))
+    return fetched(abi, packages, no_dependencies=no_dependencies)

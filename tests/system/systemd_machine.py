@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgeward-tests"
-PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,libfaketime"
+PACKAGES = "systemd,systemd-sysv,dbus,python3,python3-venv,libfaketime,openssh-server,sudo"
 TOOLS = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip": "iproute2", "nsenter": "util-linux"}
 LIBRARIES = {"src": ROOT / "src", "fragile": ROOT / "tests/faults/fragile"}
 CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")

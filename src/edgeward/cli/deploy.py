@@ -57,7 +57,6 @@ def command(
     from edgeward.bundle import find_bundle, packers, trusted_keys, verify
     from edgeward.bundle.store import Store
     from edgeward.kit import systemctl
-    from edgeward.kit.errors import Unsupported
 
     if removed is not None:
         _remove(removed, as_json)
@@ -69,11 +68,12 @@ def command(
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE'.")
-    if machine is not None:
-        raise Unsupported(f"{machine}: only this machine is deployed to so far; run it there, without a HOST")
     packer = packers.load(form)
     place = find_bundle(bundle)
     verified = verify(place, trusted_keys(keys))
+    if machine is not None and not dry_run:
+        _ship(machine, place, verified, form, host, port, threads, as_json=as_json)
+        return
     link = str(Store().link_of(verified.manifest.name))
     service = packers.Service(sys.executable, link, host, port, threads, systemctl.version() or 252)
     packed = packer.pack(verified, service)
@@ -81,6 +81,27 @@ def command(
         _show(packed, as_json)
         return
     _install(place, keys, verified, service, packed, as_json=as_json)
+
+
+def _ship(
+    machine: str, place: Path, verified: "VerifiedBundle", form: str, host: str, port: int, threads: int | None, *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from edgeward.cli import first_answers
+    from edgeward.cli.afar import ship
+
+    options = ["--host", host, "--port", str(port), *(["--threads", str(threads)] if threads else [])]
+    with console.progress() as shown, console.stoppable(shown) as progress:
+        told = ship.deploy(machine, ship.Order(place, verified, form, tuple(options)), progress)
+    if as_json:
+        console.print_json(told)
+        return
+    version = verified.manifest.version
+    console.say(f"{told['name']} {version} {'runs' if told['changed'] else 'runs already, unchanged'} on {machine}")
+    console.say(f"unit    {told['unit']}")
+    console.say(f"url     {told['url']} (from there)")
+    console.say(f"answers {first_answers.FirstAnswers(**told['first_answers']).words()}")
+    console.say(f"sent    {told['sent_bytes'] / 1e6:.1f} MB")
 
 
 def _run(
@@ -111,7 +132,7 @@ def _install(
     from edgeward.bundle.needs import needs_of
     from edgeward.bundle.packers.systemd import unit_of
     from edgeward.bundle.store import Store
-    from edgeward.cli import deployment
+    from edgeward.cli import deployment, first_answers
     from edgeward.kit import systemctl
 
     systemctl.check()
@@ -122,16 +143,21 @@ def _install(
     limit_s = needs_of(verified.manifest, service.threads).start_s + 120
     with store.locked():
         digest = store.put(place, trusted_keys(keys)).bundle.digest
-        changed = deployment.install(unit, packed, store, name, digest, limit_s=limit_s)
+        changed, first = deployment.install(
+            unit, packed, store, name, digest, limit_s=limit_s,
+            try_out=lambda: first_answers.ask(verified, service.host, service.port),
+        )  # fmt: skip
     host = f"[{service.host}]" if ":" in service.host else service.host
     url = f"http://{host}:{service.port}/v2/models/{name}"
     if as_json:
         told = {"name": name, "version": verified.manifest.version, "digest": digest, "unit": unit, "url": url}
-        console.print_json({**told, "changed": changed, "files": [one.path for one in packed]})
+        files = [one.path for one in packed]
+        console.print_json({**told, "changed": changed, "first_answers": first._asdict(), "files": files})
         return
     console.say(f"{name} {verified.manifest.version} {'runs' if changed else 'runs already, unchanged'}: {url}")
     console.say(f"unit    {unit} ({systemctl.show(unit, 'StatusText')})")
     console.say(f"bundle  {store.link_of(name)}")
+    console.say(f"answers {first.words()}")
 
 
 def _remove(name: str, as_json: bool) -> None:

@@ -78,7 +78,9 @@ def install(planned: Planned, *, as_json: bool) -> None:
     with store.locked():
         digests = [store.put(folder, trusted_keys(planned.keys)).bundle.digest for folder in planned.folders]
         second = digests[1] if len(digests) > 1 else None
-        changed = deployment.install(unit, planned.packed, store, name, digests[0], limit_s=limit_s, second=second)
+        changed, _ = deployment.install(
+            unit, planned.packed, store, name, digests[0], limit_s=limit_s, second=second, try_out=lambda: None
+        )
     if as_json:
         told = {"name": name, "digests": digests, "unit": unit, "changed": changed}
         console.print_json({**told, "files": [one.path for one in planned.packed]})

@@ -4,9 +4,9 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from edgeward.bundle.packers import PackedFile
 from edgeward.bundle.packers.systemd import KEYS, SETTINGS, UNITS, unit_of
@@ -14,6 +14,7 @@ from edgeward.bundle.store import Store
 from edgeward.kit import files, systemctl
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported, WrongInput
 
+T = TypeVar("T")
 _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - what a hardened unit does not see
 _FRESH = "python3 -m venv /opt/edgeward && /opt/edgeward/bin/pip install edgeward"
 
@@ -39,12 +40,15 @@ def look(unit: str, packed: Sequence[PackedFile], store: Store, name: str) -> Be
 
 def install(
     unit: str, packed: Sequence[PackedFile], store: Store, name: str, digest: str, *, limit_s: float,
-    second: str | None = None,
-) -> bool:  # fmt: skip
-    """Whether anything had to be changed. Raises Failed where the service does not start; then all is as before."""
+    second: str | None = None, try_out: Callable[[], T],
+) -> tuple[bool, T]:  # fmt: skip
+    """Whether anything had to be changed, and what `try_out` gives once the service runs.
+
+    Raises Failed where the service does not start, and what `try_out` raises; then all is as before.
+    """
     before = look(unit, packed, store, name)
     if before.is_same(packed, digest, second):
-        return False
+        return False, try_out()
     try:
         _put({one.path: one.data for one in packed})
         store.switch(name, digest, second)
@@ -52,6 +56,7 @@ def install(
         systemctl.forget_failures(unit)
         systemctl.tell("enable", "--quiet", unit)
         systemctl.tell("restart", unit, limit_s=limit_s)
+        tried = try_out()
     except (EdgewardError, OSError, KeyboardInterrupt) as error:
         said = systemctl.last_words(unit)
         _restore(before, unit, store, name)
@@ -59,7 +64,7 @@ def install(
             raise _not_started(unit, said, before, error) from error
         raise
     store.prune()
-    return True
+    return True, tried
 
 
 def remove(unit: str, paths: Sequence[Path], store: Store, name: str) -> None:

@@ -14,6 +14,7 @@ _SSH = ["ssh", "-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
 _SSH += ["-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=6"]
 _HOST = re.compile(r"(?P<host>(?:[\w.-]+@)?[\w][\w.-]*|(?:[\w.-]+@)?\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?")
 _NO_PROGRAM = 127
+_AS_ROOT = '[ "$(id -u)" = 0 ] || sudo="sudo -n"; exec $sudo python3 -c "$1"'
 
 
 def is_host(text: str) -> bool:
@@ -21,14 +22,18 @@ def is_host(text: str) -> bool:
     return _HOST.fullmatch(text) is not None
 
 
-def python_command(host: str, program: Path, options: Sequence[str] = ()) -> list[str]:
-    """ssh to `host` (user@host, user@host:port or an alias of its config), where python3 runs the text of `program`.
+def python_command(host: str, program: Path, options: Sequence[str] = (), *, as_root: bool = False) -> list[str]:
+    """ssh to `host` (user@host, user@host:port or an alias of its config), where python3 runs the text of `program`;
+    `as_root` by sudo, where the user there is not root.
 
     Raises WrongInput for what names no machine, Unsupported where this machine has no ssh.
     """
     source = base64.b64encode(zlib.compress(program.read_bytes())).decode()
     code = f"import base64,zlib;exec(zlib.decompress(base64.b64decode('{source}')))"
-    command = [*_SSH, *options, *_destination(host), f"python3 -c {shlex.quote(code)}"]
+    there = f"python3 -c {shlex.quote(code)}"
+    if as_root:
+        there = f"sh -c {shlex.quote(_AS_ROOT)} sh {shlex.quote(code)}"
+    command = [*_SSH, *options, *_destination(host), there]
     if shutil.which(command[0]) is None:
         raise Unsupported("there is no ssh on this machine", hint="sudo apt-get install openssh-client")
     return command
@@ -43,6 +48,11 @@ def words(host: str, *options: str, then: Sequence[str] = ()) -> str:
 def ended(host: str, code: int, complaint: str) -> Unavailable:
     """What it means that the connection ended with this exit code and these complaints of ssh."""
     lines = [line.strip() for line in complaint.splitlines() if line.strip()]
+    if any("sudo" in line for line in lines):
+        return Unavailable(
+            f"{host}: this user may not become root there without a password ({lines[-1]})",
+            hint=f"as root there: echo 'USER ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/edgeward; or deploy to root@…",
+        )
     if code == _NO_PROGRAM:
         return Unavailable(f"{host}: there is no python3", hint="install Python 3.11 or newer there")
     *port, _, name = _destination(host)

@@ -1,0 +1,132 @@
+"""A device while something is delivered to it: one connection of the user's own ssh, as root there."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import msgspec
+
+from edgeward.kit import errors
+from edgeward.kit.errors import Failed, Unavailable, WrongInput
+from edgeward.kit.process import Died, Partner
+from edgeward.measure import ssh
+
+_PORTER = Path(__file__).with_name("porter.py")
+_PART_BYTES = 1 << 20
+_LIMIT_S = 120
+_WORK_LIMIT_S = 1800
+
+Told = Callable[[str, float], None]
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a device says of itself. `programs` are those that can run services, with what they say of their version."""
+
+    python: tuple[int, int]
+    arch: str
+    libc: tuple[str, str]
+    is_root: bool
+    is_systemd: bool
+    programs: dict[str, str]
+    free_bytes: int
+    releases: tuple[str, ...]
+
+
+class Done(NamedTuple):
+    """How a command there ended."""
+
+    code: int
+    output: str
+    complaint: str
+
+
+class Device:
+    """A machine to deliver to, for as long as the `with` lasts.
+
+    Raises Unavailable where it cannot be reached, the connection is lost or its user may not become root.
+    """
+
+    def __init__(self, host: str, *, options: Sequence[str] = ()) -> None:
+        self.host = host
+        self._partner = Partner(ssh.python_command(host, _PORTER, options, as_root=True))
+
+    def __enter__(self) -> Self:
+        try:
+            self.facts = msgspec.convert(self._ask({"do": "hello"}), Facts)
+        except BaseException:
+            self._partner.end()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._partner.end()
+
+    def send(self, what: str, files: Mapping[str, Path], told: Told = lambda *_: None) -> int:
+        """Sends the files whose digests (64 hexadecimal digits) are not there, from where an earlier try was cut.
+        Returns the bytes that were sent; `told` the share of them meanwhile."""
+        there = self._ask({"do": "there", "digests": list(files)})["bytes"]
+        missing = {digest: path for digest, path in files.items() if there[digest] < path.stat().st_size}
+        total = sum(path.stat().st_size - there[digest] for digest, path in missing.items())
+        if total > self.facts.free_bytes:
+            raise Failed(
+                f"{self.host}: no space left on the device: {what} takes {total / 1e6:.0f} MB, and "
+                f"{self.facts.free_bytes / 1e6:.0f} are free in /var/lib/edgeward",
+                hint=ssh.words(self.host, then=["df", "-h"]),
+            )
+        sent = 0
+        for digest, path in missing.items():
+            for count in self._send(digest, path, there[digest]):
+                sent += count
+                told(f"sending {what} ({total / 1e6:.1f} MB)", sent / total)
+        return total
+
+    def lay(self, folder: str, files: Mapping[str, str]) -> str:
+        """The path there of a folder of files that were sent: paths in it, and their digests."""
+        return str(self._ask({"do": "lay", "folder": folder, "files": files})["path"])
+
+    def release(self, name: str, wheels: Sequence[str], commands: Mapping[str, str]) -> str:
+        """The interpreter there that has these wheels, which were sent; `commands` are programs and their modules."""
+        request = {"do": "release", "name": name, "wheels": wheels, "commands": commands}
+        return str(self._ask(request, limit_s=_WORK_LIMIT_S)["python"])
+
+    def run(self, *command: str) -> Done:
+        """One command to its end. It goes on there when the connection is lost."""
+        answer = self._ask({"do": "run", "command": command}, limit_s=_WORK_LIMIT_S)
+        return Done(answer["code"], answer["output"], answer["complaint"])
+
+    def forget(self, names: Sequence[str]) -> None:
+        """Removes what was sent and is not needed any more."""
+        self._ask({"do": "forget", "names": names})
+
+    def _send(self, digest: str, path: Path, offset: int) -> Iterator[int]:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            file.seek(offset)
+            while offset < size:
+                part = file.read(_PART_BYTES)
+                if not part:
+                    raise WrongInput(f"{path}: became shorter while it was read")
+                is_last = offset + len(part) >= size
+                self._ask({"do": "append", "digest": digest, "offset": offset, "is_last": is_last}, part)
+                offset += len(part)
+                yield len(part)
+
+    def _ask(self, request: dict[str, Any], data: bytes | None = None, *, limit_s: float = _LIMIT_S) -> dict[str, Any]:
+        self._partner.tell(json.dumps(request).encode())
+        if data is not None:
+            self._partner.tell(data)
+        try:
+            answer: dict[str, Any] = json.loads(self._partner.hear(limit_s=limit_s))
+        except Died as error:
+            raise ssh.ended(self.host, error.code, error.complaint) from None
+        except Failed as error:
+            raise Unavailable(f"{self.host}: {error.message}", hint=ssh.words(self.host, "-v")) from None
+        except (ValueError, MemoryError, OverflowError):
+            raise Unavailable(f"{self.host}: something there writes to the connection before Python does") from None
+        if "error" in answer:
+            kind = getattr(errors, answer["kind"])
+            hint = ssh.words(self.host, then=["df", "-h"]) if kind is Failed else None
+            raise kind(f"{self.host}: {answer['error']}", hint=hint)
+        return answer

@@ -1,0 +1,267 @@
+"""What runs on a device, as root, while something is delivered there: plain Python, standard library only.
+
+The text of this file is what ssh starts. It answers requests on its standard input, one JSON message each. What it
+takes lies in a folder that only root reads, by digest; a cut connection leaves what came so far, to go on from.
+"""
+
+import compileall
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+import venv
+import zipfile
+from pathlib import Path
+from typing import Any
+
+STORE = Path("/var/lib/edgeward")
+INCOMING = STORE / "incoming"
+RELEASES = Path("/opt/edgeward/releases")
+CURRENT = RELEASES.parent / "current"
+INPUT = 0
+_KEPT_S = 30 * 86_400
+"""What was sent and never used is removed after a month."""
+_PROGRAMS = ("systemctl", "podman", "docker", "k3s", "microk8s")
+
+
+def read_exactly(count: int) -> bytes:
+    """So many bytes; EOFError where the connection ended."""
+    parts = []
+    while count:
+        part = os.read(INPUT, min(count, 1 << 20))
+        if not part:
+            raise EOFError
+        parts.append(part)
+        count -= len(part)
+    return b"".join(parts)
+
+
+def read_message() -> bytes:
+    return read_exactly(int.from_bytes(read_exactly(8), "little"))
+
+
+def say(document: "dict[str, Any]") -> None:
+    data = json.dumps(document).encode()
+    sys.stdout.buffer.write(len(data).to_bytes(8, "little") + data)
+    sys.stdout.buffer.flush()
+
+
+def hello() -> "dict[str, Any]":
+    machine = platform.machine()
+    small = sys.maxsize < 2**32
+    return {
+        "python": list(sys.version_info[:2]),
+        "arch": "armv7l" if small and machine in ("aarch64", "armv8l", "armv6l") else machine,
+        "libc": list(platform.libc_ver()),
+        "is_root": os.geteuid() == 0,
+        "is_systemd": Path("/run/systemd/system").is_dir(),
+        "programs": {name: version_of(name) for name in _PROGRAMS if shutil.which(name)},
+        "free_bytes": shutil.disk_usage(nearest(STORE)).free,
+        "releases": sorted(path.name for path in RELEASES.glob("[!.]*")),
+    }
+
+
+def version_of(program: str) -> str:
+    """The first line that it says of its version."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=20, check=False)
+        return (done.stdout.splitlines() or [""])[0]
+    return ""
+
+
+def nearest(path: Path) -> Path:
+    while not path.exists():
+        path = path.parent
+    return path
+
+
+def lock() -> "dict[str, Any] | None":
+    """Until this process ends nobody else delivers here; what to answer where somebody does."""
+    descriptor = os.open(incoming(), os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return {"error": "another deploy to it is under way; wait for it to end", "kind": "Unavailable"}
+    return None
+
+
+def incoming() -> Path:
+    """The folder for what is sent, and nobody else's."""
+    INCOMING.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = INCOMING.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        raise OSError(0, "is not root's own folder", str(INCOMING))
+    INCOMING.chmod(0o700)
+    return INCOMING
+
+
+def there(request: "dict[str, Any]") -> "dict[str, Any]":
+    """Of each digest, how many of its bytes are here."""
+    folder = incoming()
+    for path in folder.iterdir():
+        if path.is_file() and time.time() - path.stat().st_mtime > _KEPT_S:  # noqa: TID251 - the file system's clock
+            path.unlink()
+    found = {}
+    for digest in request["digests"]:
+        path = folder / digest
+        partial = path.with_suffix(".partial")
+        if not path.exists():
+            stored = next(STORE.glob("**/blobs/sha256/" + digest), None)
+            if stored is not None and digest_of(stored) == digest:
+                shutil.copyfile(stored, partial)
+                finish(partial, path)
+        found[digest] = path.stat().st_size if path.exists() else partial.stat().st_size if partial.exists() else 0
+    return {"bytes": found}
+
+
+def append(request: "dict[str, Any]") -> "dict[str, Any]":
+    """The next part of a file; the last one is checked, and gives it its name."""
+    data = read_message()
+    path = incoming() / request["digest"]
+    partial = path.with_suffix(".partial")
+    with partial.open("r+b" if partial.exists() else "w+b") as file:
+        file.truncate(request["offset"])
+        file.seek(request["offset"])
+        file.write(data)
+    if request["is_last"]:
+        if digest_of(partial) != request["digest"]:
+            partial.unlink()
+            return {"error": "a file arrived damaged", "kind": "Unavailable"}
+        finish(partial, path)
+    return {}
+
+
+def finish(partial: Path, path: Path) -> None:
+    sync(partial)
+    partial.rename(path)
+    sync(path.parent)
+
+
+def digest_of(path: Path) -> str:
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            hasher.update(chunk)
+    return hasher.hexdigest()
+
+
+def lay(request: "dict[str, Any]") -> "dict[str, Any]":
+    """A folder of files that were sent: paths in it, and their digests."""
+    folder = incoming() / request["folder"]
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, digest in request["files"].items():
+        path = folder / name
+        if ".." in path.parts:
+            return {"error": name + ": leads out of the folder", "kind": "Refused"}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(INCOMING / digest, path)
+    return {"path": str(folder)}
+
+
+def release(request: "dict[str, Any]") -> "dict[str, Any]":
+    """Makes edgeward ready to run, in a virtual environment of its own, out of wheels that were sent."""
+    place = RELEASES / request["name"]
+    if not place.is_dir():
+        RELEASES.mkdir(parents=True, exist_ok=True)
+        beside = RELEASES / ("." + request["name"] + ".partial")
+        shutil.rmtree(beside, ignore_errors=True)
+        venv.EnvBuilder(symlinks=True, with_pip=False).create(beside)
+        library = next(beside.glob("lib/python3*/site-packages"))
+        for digest in request["wheels"]:
+            with zipfile.ZipFile(INCOMING / digest) as wheel:
+                wheel.extractall(library)
+        for name, module in request["commands"].items():
+            script = beside / "bin" / name
+            script.write_text('#!/bin/sh\nexec "' + str(place) + '/bin/python" -m ' + module + ' "$@"\n')
+            script.chmod(0o755)
+        subprocess.run(["chmod", "-R", "u=rwX,go=rX", str(beside)], check=True)
+        compileall.compile_dir(str(library), quiet=2, stripdir=str(beside), prependdir=str(place))
+        os.sync()  # else a power cut may leave the folder with empty files in it
+        beside.rename(place)
+        sync(RELEASES)
+    lead(CURRENT, Path("releases") / place.name)
+    return {"python": str(place / "bin" / "python")}
+
+
+def lead(link: Path, target: Path) -> None:
+    """Lets a link lead elsewhere, in one step."""
+    if link.is_symlink() and link.readlink() == target:
+        return
+    beside = link.with_name("." + link.name + ".partial")
+    with contextlib.suppress(FileNotFoundError):
+        beside.unlink()
+    beside.symlink_to(target)
+    beside.replace(link)
+    sync(link.parent)
+
+
+def sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def run(request: "dict[str, Any]") -> "dict[str, Any]":
+    """One command to its end. It goes on where the connection ends: a half-way installation is nobody's wish."""
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
+    child = subprocess.Popen(
+        request["command"], cwd="/", env={**environment, "LANG": "C.UTF-8"}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+    output, complaint = child.communicate()
+    said = complaint.decode(errors="replace")[-8000:]
+    return {"code": child.returncode, "output": output.decode(errors="replace"), "complaint": said}
+
+
+def forget(request: "dict[str, Any]") -> "dict[str, Any]":
+    """Removes folders that were laid, and files that are in use elsewhere by now."""
+    for name in request["names"]:
+        path = INCOMING / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+    return {}
+
+
+VERBS = {"there": there, "append": append, "lay": lay, "release": release, "run": run, "forget": forget}
+
+
+def answer(request: "dict[str, Any]") -> "dict[str, Any]":
+    try:
+        if request["do"] == "hello":
+            return lock() or hello()
+        return VERBS[request["do"]](request)
+    except OSError as error:
+        where = str(error.filename or INCOMING)
+        if error.errno == errno.ENOSPC:
+            return {"error": where + ": no space left on the device", "kind": "Failed"}
+        return {"error": where + ": " + str(error.strerror or error), "kind": "Unsupported"}
+
+
+def main() -> None:
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    os.umask(0o022)
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        while True:
+            said = answer(json.loads(read_message()))
+            say(said)
+            if "error" in said:
+                return
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""A bundle to a device: what is missing there is sent, then edgeward there installs it as it would on its own."""
+
+import hashlib
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import requires
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import edgeward
+from edgeward.cli.afar.device import Device, Done, Facts
+from edgeward.kit import errors
+from edgeward.kit.errors import EdgewardError, Failed, Unsupported
+from edgeward.measure import runner
+
+if TYPE_CHECKING:
+    from edgeward.bundle import VerifiedBundle
+    from edgeward.cli.console import Progress
+
+_OLDEST_PYTHON = (3, 11)
+_COMMANDS = {"edgeward": "edgeward"}
+_KINDS: dict[int, type[EdgewardError]] = {
+    kind.exit_code: kind
+    for kind in (
+        errors.Failed, errors.WrongInput, errors.GateMissed, errors.Unsupported, errors.Unavailable, errors.Refused
+    )
+}  # fmt: skip
+
+
+class Order(NamedTuple):
+    """What shall be delivered: the bundle's folder, and the options of `edgeward deploy` there."""
+
+    folder: Path
+    verified: "VerifiedBundle"
+    form: str
+    options: tuple[str, ...]
+
+
+def deploy(host: str, order: Order, progress: "Progress", *, ssh_options: Sequence[str] = ()) -> dict[str, Any]:
+    """What `edgeward deploy --json` said on the device, with "host" and the bytes that were sent.
+
+    Raises what it raised there, with the host's name; Unavailable where the connection is lost: a repeat goes on.
+    """
+    progress.stage(f"connecting to {host}", 0.01)
+    with Device(host, options=ssh_options) as device, tempfile.TemporaryDirectory() as own:
+        check(host, device.facts, order.form)
+        progress.stage("fetching what the device needs", 0.03)
+        wheels = _wheels(device.facts, order.verified.manifest.runtime, Path(own))
+        name, sent = _name(wheels), 0
+        if name not in device.facts.releases:
+            sent = device.send("edgeward", wheels, lambda text, share: progress.stage(text, 0.1 + 0.5 * share))
+            progress.stage("installing edgeward there", 0.6)
+        python = device.release(name, list(wheels), _COMMANDS)
+        device.forget(list(wheels))
+        files = _files(order, Path(own))
+        paths = {digest: path for digest, path in files.values()}
+        sent += device.send("the bundle", paths, lambda text, share: progress.stage(text, 0.7 + 0.15 * share))
+        laid = f"deploy-{order.verified.bundle.digest[7:19]}"
+        there = device.lay(laid, {name: digest for name, (digest, _) in files.items()})
+        progress.stage("starting it there", 0.85)
+        trusted = [word for name in files if name.startswith("keys/") for word in ("--key", f"{there}/{name}")]
+        words = ["deploy", f"{there}/bundle", *trusted, "--as", order.form, *order.options, "--json"]
+        told = answer_of(host, device.run(python, "-m", "edgeward", *words))
+        device.forget([laid, *paths])
+    return {"host": host, **told, "sent_bytes": sent}
+
+
+def check(host: str, facts: Facts, form: str) -> None:
+    """Raises Unsupported where the device cannot run edgeward in this form."""
+    if facts.python < _OLDEST_PYTHON:
+        raise Unsupported(
+            f"{host}: its python3 is {'.'.join(map(str, facts.python))}, wanted 3.11 or newer",
+            hint="install a newer Python there, or deploy --as podman: an image brings its own",
+        )
+    if facts.libc[0] != "glibc":
+        raise Unsupported(f"{host}: has no glibc, which the wheels of the runtimes want")
+    if form == "systemd" and not facts.is_systemd:
+        raise Unsupported(f"{host}: was not started by systemd", hint="deploy --as podman or --as docker")
+
+
+def answer_of(host: str, done: Done) -> dict[str, Any]:
+    """The document that a command there printed. Raises what it raised, with the host's name."""
+    if done.code == 0:
+        try:
+            found: dict[str, Any] = json.loads(done.output)
+            return found
+        except ValueError:
+            raise Failed(f"{host}: edgeward there answered with no JSON: {done.output[:200]!r}") from None
+    said = [line for line in done.complaint.splitlines() if line.strip()]
+    message = next((line.removeprefix("edgeward: ") for line in said if line.startswith("edgeward: ")), None)
+    hint = next((line.strip().removeprefix("try: ") for line in said if line.strip().startswith("try: ")), None)
+    kind = _KINDS.get(done.code, Failed)
+    raise kind(f"{host}: {message or f'it ended with exit code {done.code}: ' + ' '.join(said[-1:])}", hint=hint)
+
+
+def _wheels(facts: Facts, runtime: str, own: Path) -> dict[str, Path]:
+    """Edgeward and what it and the runtime need there, by digest."""
+    there = runner.Device(facts.python, facts.arch, facts.libc, emulated=False, found=())
+    wanted = [line.partition(";") for line in requires("edgeward") or ()]
+    extra = next((extra for extra in ("litert", "openvino") if runtime.startswith(extra)), None)
+    base = [line for line, _, when in wanted if not when]
+    more = [line for line, _, when in wanted if extra and when.strip(" '\"").endswith(extra)]
+    wheel = own / "edgeward.whl"
+    wheel.write_bytes(_own())
+    return {_digest(path): path for path in (wheel, *runner.fetched(there, (*base, *more)))}
+
+
+def _own() -> bytes:
+    """This edgeward; the same bytes for the same files."""
+    root = Path(edgeward.__file__).parent
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(root.rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                archive.writestr(zipfile.ZipInfo(f"edgeward/{path.relative_to(root)}"), path.read_bytes())
+    return buffer.getvalue()
+
+
+def _files(order: Order, keys: Path) -> dict[str, tuple[str, Path]]:
+    """Paths in the folder there, each with the digest and the place of its bytes here; `keys` is an empty folder for
+    the public keys of those that signed."""
+    found = {f"bundle/{path.relative_to(order.folder)}": path for path in _layout(order.folder)}
+    for number, signer in enumerate(order.verified.signers, 1):
+        (keys / f"signer-{number}.pub").write_bytes(signer.to_pem())
+    found |= {f"keys/{path.name}": path for path in keys.glob("*.pub")}
+    return {name: (_digest(path), path) for name, path in sorted(found.items())}
+
+
+def _layout(folder: Path) -> list[Path]:
+    blobs = sorted((folder / "blobs" / "sha256").iterdir())
+    return [folder / "oci-layout", folder / "index.json", *(path for path in blobs if len(path.name) == 64)]
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _name(wheels: Mapping[str, Path]) -> str:
+    """Of a set of wheels: the same set has the same name."""
+    return hashlib.sha256("".join(sorted(wheels)).encode()).hexdigest()[:16]

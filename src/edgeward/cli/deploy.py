@@ -1,4 +1,4 @@
-"""edgeward deploy: a bundle as a service of this machine."""
+"""edgeward deploy: a bundle as a service of this machine, or of another."""
 
 import re
 import sys
@@ -43,14 +43,16 @@ def command(
     removed: str | None,
     as_json: bool,
 ) -> None:
-    """Install a bundle as a service of this machine: hardened, watched, started on boot and after failures.
+    """Install a bundle as a service of this machine or HOST: hardened, watched, started on boot and after failures.
 
     The bundle is verified and copied to /var/lib/edgeward. A repeat changes nothing; a newer bundle of the same name
-    takes the older one's place. Where the service does not start, what ran before runs again (exit code 1).
+    takes the older one's place. Where the service does not start, what ran before runs again (exit code 1). HOST is
+    reached over your own ssh; what it lacks is sent to it, edgeward too.
 
     \b
     sudo edgeward deploy out/bundle
     edgeward deploy out/bundle --dry-run
+    edgeward deploy out/bundle pi@raspberrypi
     sudo edgeward deploy --pipeline door
     sudo edgeward deploy --remove digits
     """
@@ -152,7 +154,7 @@ def _install(
     if as_json:
         told = {"name": name, "version": verified.manifest.version, "digest": digest, "unit": unit, "url": url}
         files = [one.path for one in packed]
-        console.print_json({**told, "changed": changed, "first_answers": first._asdict(), "files": files})
+        console.print_json({**told, "changed": changed, "first_answers": first, "files": files})
         return
     console.say(f"{name} {verified.manifest.version} {'runs' if changed else 'runs already, unchanged'}: {url}")
     console.say(f"unit    {unit} ({systemctl.show(unit, 'StatusText')})")

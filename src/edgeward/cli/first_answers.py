@@ -4,13 +4,14 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from http.client import HTTPConnection, HTTPException
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer.postprocess import classifier
 from edgeward.kit.errors import Failed
+from edgeward.records.base import Record
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
@@ -20,7 +21,7 @@ _REQUESTS, _LONGEST_S = 50, 5.0
 _LIMIT_S = 60
 
 
-class FirstAnswers(NamedTuple):
+class FirstAnswers(Record):
     """What the service said, and how long a client on its machine waited for each answer. `answers` are of the first
     samples, as a person reads them; `p50_ms` and `p99_ms` are of `count` requests."""
 
@@ -59,7 +60,7 @@ def ask(verified: "VerifiedBundle", host: str, port: int) -> FirstAnswers:
     finally:
         connection.close()
     p50_ms, p99_ms = np.percentile(times, (50, 99))
-    return FirstAnswers(tuple(answers), len(times), float(p50_ms), float(p99_ms))
+    return FirstAnswers(answers=tuple(answers), count=len(times), p50_ms=float(p50_ms), p99_ms=float(p99_ms))
 
 
 def _requests(inputs: Mapping[str, NDArray[Any]]) -> Iterator[tuple[bytes, bytes]]:
@@ -85,7 +86,7 @@ def _words(reply: dict[str, Any], manifest: "Manifest") -> str:
     for output in reply["outputs"]:
         values = output["data"]
         if classify is not None:
-            best = classify(np.float32(values))[0]
+            best = classify(np.asarray(values, np.float32))[0]
             said.append(f"{best.label} {best.score:.2f}")
         else:
             shown = ", ".join(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values[:4])

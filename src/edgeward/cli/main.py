@@ -28,7 +28,7 @@ VERBS = {
     "verify": "Check a bundle: every byte, and who signed it.",
     "run": "Answer files with a verified bundle.",
     "serve": "Answer requests over HTTP (Open Inference Protocol v2).",
-    "deploy": "Install a bundle as a service of this machine.",
+    "deploy": "Install a bundle as a service of this machine, or of another.",
     "top": "What a machine and its services do, live.",
     "trace": "Why some inferences were late: what the kernel saw of them.",
     "demo": "The whole line on this machine, on real handwritten digits.",

@@ -51,7 +51,7 @@ def ended(host: str, code: int, complaint: str) -> Unavailable:
     if any("sudo" in line for line in lines):
         return Unavailable(
             f"{host}: this user may not become root there without a password ({lines[-1]})",
-            hint=f"as root there: echo 'USER ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/edgeward; or deploy to root@…",
+            hint="sudo visudo -f /etc/sudoers.d/edgeward there: USER ALL=(ALL) NOPASSWD: ALL",
         )
     if code == _NO_PROGRAM:
         return Unavailable(f"{host}: there is no python3", hint="install Python 3.11 or newer there")

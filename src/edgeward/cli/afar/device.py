@@ -68,7 +68,7 @@ class Device:
         Returns the bytes that were sent; `told` the share of them meanwhile."""
         there = self._ask({"do": "there", "digests": list(files)})["bytes"]
         missing = {digest: path for digest, path in files.items() if there[digest] < path.stat().st_size}
-        total = sum(path.stat().st_size - there[digest] for digest, path in missing.items())
+        total = sum(path.stat().st_size - int(there[digest]) for digest, path in missing.items())
         if total > self.facts.free_bytes:
             raise Failed(
                 f"{self.host}: no space left on the device: {what} takes {total / 1e6:.0f} MB, and "

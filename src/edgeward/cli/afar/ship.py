@@ -56,7 +56,7 @@ def deploy(host: str, order: Order, progress: "Progress", *, ssh_options: Sequen
         python = device.release(name, list(wheels), _COMMANDS)
         device.forget(list(wheels))
         files = _files(order, Path(own))
-        paths = {digest: path for digest, path in files.values()}
+        paths = dict(files.values())
         sent += device.send("the bundle", paths, lambda text, share: progress.stage(text, 0.7 + 0.15 * share))
         laid = f"deploy-{order.verified.bundle.digest[7:19]}"
         there = device.lay(laid, {name: digest for name, (digest, _) in files.items()})
@@ -85,8 +85,7 @@ def answer_of(host: str, done: Done) -> dict[str, Any]:
     """The document that a command there printed. Raises what it raised, with the host's name."""
     if done.code == 0:
         try:
-            found: dict[str, Any] = json.loads(done.output)
-            return found
+            return dict(json.loads(done.output))
         except ValueError:
             raise Failed(f"{host}: edgeward there answered with no JSON: {done.output[:200]!r}") from None
     said = [line for line in done.complaint.splitlines() if line.strip()]

@@ -11,6 +11,7 @@ import msgspec
 from edgeward.kit import errors
 from edgeward.kit.errors import Failed, Unavailable, WrongInput
 from edgeward.kit.process import Died, Partner
+from edgeward.kit.wheels import Abi
 from edgeward.measure import ssh
 
 _PORTER = Path(__file__).with_name("porter.py")
@@ -32,6 +33,11 @@ class Facts(msgspec.Struct, frozen=True):
     programs: dict[str, str]
     free_bytes: int
     releases: tuple[str, ...]
+
+    @property
+    def abi(self) -> Abi:
+        """What packages for it are chosen by."""
+        return Abi(self.arch, self.python, int(self.libc[1].split(".")[1]))
 
 
 class Done(NamedTuple):
@@ -86,9 +92,9 @@ class Device:
         """The path there of a folder of files that were sent: paths in it, and their digests."""
         return str(self._ask({"do": "lay", "folder": folder, "files": files})["path"])
 
-    def release(self, name: str, wheels: Sequence[str], commands: Mapping[str, str]) -> str:
-        """The interpreter there that has these wheels, which were sent; `commands` are programs and their modules."""
-        request = {"do": "release", "name": name, "wheels": wheels, "commands": commands}
+    def release(self, name: str, archives: Sequence[str], commands: Mapping[str, str]) -> str:
+        """The interpreter there that has these packages, which were sent; `commands` are programs and their modules."""
+        request = {"do": "release", "name": name, "archives": archives, "commands": commands}
         return str(self._ask(request, limit_s=_WORK_LIMIT_S)["python"])
 
     def run(self, *command: str) -> Done:

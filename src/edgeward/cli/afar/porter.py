@@ -17,9 +17,9 @@ import signal
 import stat
 import subprocess
 import sys
+import tarfile
 import time
 import venv
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ CURRENT = RELEASES.parent / "current"
 INPUT = 0
 _KEPT_S = 30 * 86_400
 """What was sent and never used is removed after a month."""
+_PREFIX = "opt/edgeward/"
 _PROGRAMS = ("systemctl", "podman", "docker", "k3s", "microk8s")
 
 
@@ -168,28 +169,37 @@ def lay(request: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def release(request: "dict[str, Any]") -> "dict[str, Any]":
-    """Makes edgeward ready to run, in a virtual environment of its own, out of wheels that were sent."""
+    """Makes edgeward ready to run, in a virtual environment of its own, out of archives that were sent."""
     place = RELEASES / request["name"]
     if not place.is_dir():
         RELEASES.mkdir(parents=True, exist_ok=True)
         beside = RELEASES / ("." + request["name"] + ".partial")
         shutil.rmtree(beside, ignore_errors=True)
         venv.EnvBuilder(symlinks=True, with_pip=False).create(beside)
-        library = next(beside.glob("lib/python3*/site-packages"))
-        for digest in request["wheels"]:
-            with zipfile.ZipFile(INCOMING / digest) as wheel:
-                wheel.extractall(library)
+        for digest in request["archives"]:
+            unpack(INCOMING / digest, beside)
         for name, module in request["commands"].items():
             script = beside / "bin" / name
             script.write_text('#!/bin/sh\nexec "' + str(place) + '/bin/python" -m ' + module + ' "$@"\n')
             script.chmod(0o755)
-        subprocess.run(["chmod", "-R", "u=rwX,go=rX", str(beside)], check=True)
-        compileall.compile_dir(str(library), quiet=2, stripdir=str(beside), prependdir=str(place))
+        compileall.compile_dir(str(beside / "lib"), maxlevels=30, quiet=2, stripdir=str(beside), prependdir=str(place))
         os.sync()  # else a power cut may leave the folder with empty files in it
         beside.rename(place)
         sync(RELEASES)
     lead(CURRENT, Path("releases") / place.name)
     return {"python": str(place / "bin" / "python")}
+
+
+def unpack(archive: Path, place: Path) -> None:
+    """The files below opt/edgeward in it, and nothing else."""
+    with tarfile.open(archive) as opened:
+        for member in opened:
+            if member.isfile() and member.name.startswith(_PREFIX) and ".." not in Path(member.name).parts:
+                path = place / member.name[len(_PREFIX) :]
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with opened.extractfile(member) as source, path.open("wb") as file:  # type: ignore[union-attr]
+                    shutil.copyfileobj(source, file)
+                path.chmod(member.mode & 0o755)
 
 
 def lead(link: Path, target: Path) -> None:

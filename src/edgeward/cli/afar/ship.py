@@ -1,20 +1,16 @@
 """A bundle to a device: what is missing there is sent, then edgeward there installs it as it would on its own."""
 
 import hashlib
-import io
 import json
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
-from importlib.metadata import requires
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import edgeward
+from edgeward.bundle import closure
 from edgeward.cli.afar.device import Device, Done, Facts
 from edgeward.kit import errors
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported
-from edgeward.measure import runner
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
@@ -45,17 +41,17 @@ def deploy(host: str, order: Order, progress: "Progress", *, ssh_options: Sequen
     Raises what it raised there, with the host's name; Unavailable where the connection is lost: a repeat goes on.
     """
     progress.stage(f"connecting to {host}", 0.01)
-    with Device(host, options=ssh_options) as device, tempfile.TemporaryDirectory() as own:
+    with Device(host, options=ssh_options) as device, tempfile.TemporaryDirectory() as keys:
         check(host, device.facts, order.form)
         progress.stage("fetching what the device needs", 0.03)
-        wheels = _wheels(device.facts, order.verified.manifest.runtime, Path(own))
-        name, sent = _name(wheels), 0
+        archives = _archives(device.facts, order.verified.manifest.runtime)
+        name, sent = _name(archives), 0
         if name not in device.facts.releases:
-            sent = device.send("edgeward", wheels, lambda text, share: progress.stage(text, 0.1 + 0.5 * share))
+            sent = device.send("edgeward", archives, lambda text, share: progress.stage(text, 0.1 + 0.5 * share))
             progress.stage("installing edgeward there", 0.6)
-        python = device.release(name, list(wheels), _COMMANDS)
-        device.forget(list(wheels))
-        files = _files(order, Path(own))
+        python = device.release(name, list(archives), _COMMANDS)
+        device.forget(list(archives))
+        files = _files(order, Path(keys))
         paths = dict(files.values())
         sent += device.send("the bundle", paths, lambda text, share: progress.stage(text, 0.7 + 0.15 * share))
         laid = f"deploy-{order.verified.bundle.digest[7:19]}"
@@ -95,27 +91,10 @@ def answer_of(host: str, done: Done) -> dict[str, Any]:
     raise kind(f"{host}: {message or f'it ended with exit code {done.code}: ' + ' '.join(said[-1:])}", hint=hint)
 
 
-def _wheels(facts: Facts, runtime: str, own: Path) -> dict[str, Path]:
+def _archives(facts: Facts, runtime: str) -> dict[str, Path]:
     """Edgeward and what it and the runtime need there, by digest."""
-    there = runner.Device(facts.python, facts.arch, facts.libc, emulated=False, found=())
-    wanted = [line.partition(";") for line in requires("edgeward") or ()]
-    extra = next((extra for extra in ("litert", "openvino") if runtime.startswith(extra)), None)
-    base = [line for line, _, when in wanted if not when]
-    more = [line for line, _, when in wanted if extra and when.strip(" '\"").endswith(extra)]
-    wheel = own / "edgeward.whl"
-    wheel.write_bytes(_own())
-    return {_digest(path): path for path in (wheel, *runner.fetched(there, (*base, *more)))}
-
-
-def _own() -> bytes:
-    """This edgeward; the same bytes for the same files."""
-    root = Path(edgeward.__file__).parent
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(root.rglob("*")):
-            if path.is_file() and "__pycache__" not in path.parts:
-                archive.writestr(zipfile.ZipInfo(f"edgeward/{path.relative_to(root)}"), path.read_bytes())
-    return buffer.getvalue()
+    parts = (closure.own(facts.abi), closure.dependencies(closure.closure_of(facts.abi, runtime)))
+    return {part.digest.removeprefix("sha256:"): part.path for part in parts}
 
 
 def _files(order: Order, keys: Path) -> dict[str, tuple[str, Path]]:
@@ -138,6 +117,6 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _name(wheels: Mapping[str, Path]) -> str:
-    """Of a set of wheels: the same set has the same name."""
-    return hashlib.sha256("".join(sorted(wheels)).encode()).hexdigest()[:16]
+def _name(archives: Mapping[str, Path]) -> str:
+    """Of a release: the same packages have the same name."""
+    return hashlib.sha256("".join(sorted(archives)).encode()).hexdigest()[:16]

@@ -73,9 +73,12 @@ class Edge:
         program.chmod(0o755)
 
     def start(self, place: Path, *words: str, user: str = "root") -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "edgeward", "deploy", str(place), f"{user}@{self.machine.address}", *words]
+        key = str(bundle.public_path_of(self.key.path))
+        return self.edgeward("deploy", str(place), f"{user}@{self.machine.address}", *words, "--key", key)
+
+    def edgeward(self, *words: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
-            [*command, "--key", str(bundle.public_path_of(self.key.path))],
+            [sys.executable, "-m", "edgeward", *words],
             env={**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "HOME": str(Path.home())},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
@@ -124,6 +127,17 @@ def test_a_repeat_sends_nothing_and_changes_nothing(edge: Edge) -> None:
     assert edge.machine.show(UNIT, "MainPID") == pid
 
 
+def test_its_services_and_what_they_said_are_told_from_here(edge: Edge) -> None:
+    host = f"root@{edge.machine.address}"
+    status = edge.edgeward("status", host, "--json")
+    (told,) = json.loads(status.communicate(timeout=60)[0])["services"]
+    assert (told["name"], told["version"], told["state"]) == ("doubler", "1.0.0", "active")
+    assert "serving doubler 1.0.0" in edge.edgeward("logs", "doubler", host).communicate(timeout=60)[0]
+    nothing = edge.edgeward("logs", "nothing", host)
+    assert "there is no service 'nothing' of edgeward; there is doubler" in nothing.communicate(timeout=60)[1]
+    assert nothing.returncode == 2
+
+
 def test_a_model_that_fails_its_self_test_there_is_stepped_back_from(edge: Edge) -> None:
     _, complaint = edge.deploy(edge.wrong, code=1)
     assert "did not start" in complaint
@@ -144,6 +158,7 @@ def test_a_link_that_is_cut_is_gone_on_from(edge: Edge) -> None:
     said, _ = edge.deploy(edge.second, "--json")
     assert json.loads(said)["changed"]
     assert edge.version == "2.0.0"
+    assert edge.machine.sh("ls /opt/edgeward/releases | wc -l") == "1", "only what a unit names is kept"
 
 
 def test_of_two_at_once_both_end_and_one_answers(edge: Edge) -> None:

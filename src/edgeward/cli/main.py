@@ -29,6 +29,8 @@ VERBS = {
     "run": "Answer files with a verified bundle.",
     "serve": "Answer requests over HTTP (Open Inference Protocol v2).",
     "deploy": "Install a bundle as a service of this machine, or of another.",
+    "status": "The services of a machine: which bundle, since when, what each says.",
+    "logs": "What a service said.",
     "top": "What a machine and its services do, live.",
     "trace": "Why some inferences were late: what the kernel saw of them.",
     "demo": "The whole line on this machine, on real handwritten digits.",

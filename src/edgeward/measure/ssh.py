@@ -33,10 +33,14 @@ def python_command(host: str, program: Path, options: Sequence[str] = (), *, as_
     there = f"python3 -c {shlex.quote(code)}"
     if as_root:
         there = f"sh -c {shlex.quote(_AS_ROOT)} sh {shlex.quote(code)}"
-    command = [*_SSH, *options, *_destination(host), there]
-    if shutil.which(command[0]) is None:
+    return shell_command(host, there, options)
+
+
+def shell_command(host: str, line: str, options: Sequence[str] = ()) -> list[str]:
+    """ssh to `host`, where the user's shell runs `line`. Raises what `python_command` raises."""
+    if shutil.which(_SSH[0]) is None:
         raise Unsupported("there is no ssh on this machine", hint="sudo apt-get install openssh-client")
-    return command
+    return [*_SSH, *options, *_destination(host), line]
 
 
 def words(host: str, *options: str, then: Sequence[str] = ()) -> str:

@@ -102,6 +102,10 @@ class Device:
         answer = self._ask({"do": "run", "command": command}, limit_s=_WORK_LIMIT_S)
         return Done(answer["code"], answer["output"], answer["complaint"])
 
+    def prune(self) -> None:
+        """Removes the releases that nothing uses any more."""
+        self._ask({"do": "prune"})
+
     def forget(self, names: Sequence[str]) -> None:
         """Removes what was sent and is not needed any more."""
         self._ask({"do": "forget", "names": names})

@@ -234,6 +234,15 @@ def run(request: "dict[str, Any]") -> "dict[str, Any]":
     return {"code": child.returncode, "output": output.decode(errors="replace"), "complaint": said}
 
 
+def prune(request: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ARG001 - as the other verbs
+    """Removes the releases that no unit names and that is not the current one."""
+    units = "".join(path.read_text() for path in Path("/etc/systemd/system").glob("edgeward-*.service"))
+    for place in RELEASES.glob("[!.]*"):
+        if str(place) + "/" not in units and CURRENT.resolve() != place:
+            shutil.rmtree(place)
+    return {}
+
+
 def forget(request: "dict[str, Any]") -> "dict[str, Any]":
     """Removes folders that were laid, and files that are in use elsewhere by now."""
     for name in request["names"]:
@@ -246,7 +255,7 @@ def forget(request: "dict[str, Any]") -> "dict[str, Any]":
     return {}
 
 
-VERBS = {"there": there, "append": append, "lay": lay, "release": release, "run": run, "forget": forget}
+VERBS = {"there": there, "append": append, "lay": lay, "release": release, "run": run, "prune": prune, "forget": forget}
 
 
 def answer(request: "dict[str, Any]") -> "dict[str, Any]":

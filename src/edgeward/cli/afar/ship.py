@@ -61,6 +61,7 @@ def deploy(host: str, order: Order, progress: "Progress", *, ssh_options: Sequen
         words = ["deploy", f"{there}/bundle", *trusted, "--as", order.form, *order.options, "--json"]
         told = answer_of(host, device.run(python, "-m", "edgeward", *words))
         device.forget([laid, *paths])
+        device.prune()
     return {"host": host, **told, "sent_bytes": sent}
 
 

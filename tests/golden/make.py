@@ -26,6 +26,7 @@ from edgeward.records.candidate import Distribution, Measurement, Setting
 from edgeward.records.model import Classify, Model, Normalize, TensorSpec
 
 HERE = Path(__file__).parent
+FORMS = ("compose", "containerfile", "helm", "kubernetes", "quadlet")
 MADE_AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
@@ -37,6 +38,7 @@ def main(folder: Path) -> None:
         case.mkdir(parents=True)
         build(case, signer, stranger)
     write_unit(folder)
+    write_forms(folder)
 
 
 def write_unit(folder: Path) -> None:
@@ -45,6 +47,17 @@ def write_unit(folder: Path) -> None:
     service = packers.Service("/opt/edgeward/bin/python", "/var/lib/edgeward/services/golden/current")
     unit = packers.load("systemd").pack(verified, service)[-1]
     (folder / Path(unit.path).name).write_bytes(unit.data)
+
+
+def write_forms(folder: Path) -> None:
+    """The good bundle as other platforms start it, as `edgeward export` writes it."""
+    verified = verify(folder / "bundle-v1-good", trusted_keys([HERE / "signer.pub"]))
+    shutil.rmtree(folder / "forms", ignore_errors=True)
+    for form in FORMS:
+        for one in packers.load(form).pack(verified, packers.Service("", "", threads=2)):
+            place = folder / "forms" / form / one.path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(one.data)
 
 
 def good(case: Path, signer: SigningKey, stranger: SigningKey) -> None:

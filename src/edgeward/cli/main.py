@@ -31,6 +31,7 @@ VERBS = {
     "deploy": "Install a bundle as a service of this machine, or of another.",
     "status": "The services of a machine: which bundle, since when, what each says.",
     "logs": "What a service said.",
+    "export": "Write a bundle as an image, a package, or the files that start it elsewhere.",
     "top": "What a machine and its services do, live.",
     "trace": "Why some inferences were late: what the kernel saw of them.",
     "demo": "The whole line on this machine, on real handwritten digits.",

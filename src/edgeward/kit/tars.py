@@ -6,7 +6,7 @@ import io
 import os
 import tarfile
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ EPOCH = 1_577_836_800
 
 
 class Entry(NamedTuple):
-    """A file, or a link where `link` is given. The folders above it need not be named."""
+    """A file; a folder, where the path ends with a slash; a link, where `link` is given. The folders above it need not
+    be named."""
 
     path: str
     data: bytes = b""
@@ -92,7 +93,10 @@ def _write(file: "io.BytesIO | _Hashing", entries: Iterable[Entry]) -> None:
                 if folder not in made:
                     archive.addfile(_header(str(folder), 0o755, tarfile.DIRTYPE))
                     made.add(folder)
-            if entry.link is None:
+            if entry.path.endswith("/"):
+                archive.addfile(_header(entry.path.rstrip("/"), entry.mode, tarfile.DIRTYPE))
+                made.add(PurePosixPath(entry.path))
+            elif entry.link is None:
                 head = _header(entry.path, entry.mode, tarfile.REGTYPE)
                 head.size = len(entry.data)
                 archive.addfile(head, io.BytesIO(entry.data))
@@ -107,3 +111,13 @@ def _header(path: str, mode: int, kind: bytes) -> tarfile.TarInfo:
     head.mode, head.type, head.mtime = mode, kind, EPOCH
     head.uname = head.gname = "root"
     return head
+
+
+def entries_of(path: Path) -> Iterator[Entry]:
+    """The files and links of an archive that `tar_gz` wrote."""
+    with tarfile.open(path, "r:gz") as archive:
+        for member in archive:
+            if member.issym():
+                yield Entry(member.name, link=member.linkname)
+            elif (file := archive.extractfile(member)) is not None:
+                yield Entry(member.name, file.read(), member.mode)

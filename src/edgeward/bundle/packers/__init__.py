@@ -2,10 +2,10 @@
 
 from typing import cast
 
-from edgeward.bundle.packers.base import Duty, PackedFile, Packer, Service
+from edgeward.bundle.packers.base import Duty, Machine, PackedFile, Packer, Service, Whole
 from edgeward.kit import plugins
 
-__all__ = ["Duty", "PackedFile", "Packer", "Service", "load", "names"]
+__all__ = ["Duty", "Machine", "PackedFile", "Packer", "Service", "Whole", "load", "names"]
 
 
 def names() -> tuple[str, ...]:

@@ -1,0 +1,102 @@
+"""A minimal Debian with Python and nothing else, no shell either, made by mmdebstrap without running any of it."""
+
+import gzip
+import hashlib
+import re
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgeward.kit.errors import Unavailable, Unsupported, WrongInput
+from edgeward.kit.tars import Archive, Entry, tar_gz
+from edgeward.kit.wheels import Abi
+
+DEFAULT = "bookworm"
+_PYTHONS = {"bookworm": (11, 36), "trixie": (13, 41)}
+"""Of each Debian, the second numbers of its Python and its glibc."""
+_CACHE = Path(".cache") / "edgeward" / "bases"
+_LEFT_OUT = re.compile(
+    r"usr/share/(?!doc/[^/]+/copyright$|zoneinfo).*"  # licences stay
+    r"|var/(cache|log|lib/(apt|dpkg))/.*|etc/(apt|dpkg|cron\.[a-z]+|logrotate\.d|python3)/.*"
+    r"|(usr/)?s?bin/(dpkg.*|tar|start-stop-daemon|update-alternatives|py3.*|rmt-tar|tarcat)|usr/sbin/.*"
+    r"|usr/lib/[^/]+/(gconv|perl-base)/.*|(usr/)?lib/(dpkg|systemd|tmpfiles\.d)/.*"
+    r"|usr/lib/python3[.\d]*/(test|pydoc_data|idlelib|tkinter|turtledemo|ensurepip|lib2to3|distutils)/.*"
+    r"|(usr/)?lib/[^/]+/lib(db-5|readline|krb5|gssapi_krb5|k5crypto|krb5support|ncursesw|nsl|tirpc)[-.\d].*"
+)
+"""Of the packages that we name and those that these need: what makes packages, texts in other languages, libraries
+of parts of Python that nothing here imports."""
+_PLACES = (
+    Entry("dev/"), Entry("proc/"), Entry("sys/"), Entry("run/"), Entry("tmp/", mode=0o1777),
+    Entry("var/tmp/", mode=0o1777),
+)  # fmt: skip
+_USERS = (
+    Entry("etc/passwd", b"root:x:0:0:root:/root:/sbin/nologin\nedgeward:x:65532:65532::/tmp:/sbin/nologin\n"),
+    Entry("etc/group", b"root:x:0:\nvideo:x:44:\nrender:x:105:\nedgeward:x:65532:\n"),
+    Entry("etc/nsswitch.conf", b"passwd: files\ngroup: files\nhosts: files dns\n"),
+)
+
+
+def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
+    """Debian's `suite` for `arch` as one layer, made once and kept below ~/.cache/edgeward."""
+    python = ".".join(map(str, abi(suite, "any").python))
+    packages = f"python3-minimal,libpython{python}-stdlib,libgomp1,libstdc++6"
+    key = hashlib.sha256(f"{packages} {_LEFT_OUT.pattern} {_PLACES} {_USERS}".encode()).hexdigest()[:12]
+    folder = Path.home() / _CACHE
+    path = folder / f"debian-{suite}-{arch}-{key}.tar.gz"
+    if path.is_file() and not anew:
+        return _read(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        made = Path(beside) / "root.tar"
+        _bootstrap(suite, arch, packages, made)
+        return tar_gz(_entries(made), path)
+
+
+def abi(suite: str, arch: str) -> Abi:
+    """What wheels for its own Python are chosen by. Raises WrongInput for a Debian that we do not know."""
+    if suite not in _PYTHONS:
+        raise WrongInput(f"Debian {suite!r} is not known; there are {', '.join(_PYTHONS)}")
+    python, glibc = _PYTHONS[suite]
+    return Abi(arch, (3, python), glibc)
+
+
+def _bootstrap(suite: str, arch: str, packages: str, made: Path) -> None:
+    if shutil.which("mmdebstrap") is None:
+        raise Unsupported(
+            "a minimal Debian is made by mmdebstrap, which is not here",
+            hint="sudo apt-get install mmdebstrap, or take another base: --base oci:FOLDER",
+        )
+    command = ["mmdebstrap", "-q", f"--arch={arch}", "--variant=extract", f"--include={packages}", suite, str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        reason = next(
+            (line for line in reversed(said) if line.startswith("E:")), said[-1] if said else "it said nothing"
+        )
+        raise Unavailable(f"Debian's packages for {arch} cannot be had: {reason}", hint=" ".join([*command[:-1], "-"]))
+
+
+def _entries(root: Path) -> Iterator[Entry]:
+    with tarfile.open(root) as archive:
+        for member in archive:
+            path = member.name.removeprefix("./")
+            if member.isdir() or _LEFT_OUT.fullmatch(path) or not (member.issym() or member.isfile() or member.islnk()):
+                continue
+            if member.issym():
+                yield Entry(path, link=member.linkname)
+            elif (file := archive.extractfile(member)) is not None:
+                yield Entry(path, file.read(), member.mode & 0o755)
+    yield from _PLACES
+    yield from _USERS
+
+
+def _read(path: Path) -> Archive:
+    """A kept layer, with its digests."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    with gzip.open(path) as file:
+        inner = hashlib.file_digest(file, "sha256").hexdigest()
+    return Archive(path, f"sha256:{digest}", path.stat().st_size, f"sha256:{inner}")

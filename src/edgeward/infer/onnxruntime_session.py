@@ -44,6 +44,7 @@ class OrtSession:
         self.inputs = tuple(_spec(node) for node in session.get_inputs())
         self.outputs = tuple(_spec(node) for node in session.get_outputs())
         self.single = _single(session, self.inputs, self.outputs)
+        self.concurrent = session.get_providers() == [CPU]
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
         try:

@@ -47,6 +47,7 @@ class Asked:
         "address",
         "began",
         "body",
+        "client",
         "entered",
         "gone",
         "headers",
@@ -58,8 +59,9 @@ class Asked:
         "url",
     )
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, client: object = None) -> None:
         self.address = address
+        self.client = client
         self.began = perf_counter()
         self.url = b""
         self.method = b""
@@ -221,7 +223,7 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._begun = True
         self._owner.asks(self)
-        self._asked = Asked(self._address)
+        self._asked = Asked(self._address, self)
 
     def on_url(self, url: bytes) -> None:
         if self._asked is not None:

@@ -151,7 +151,7 @@ class Application:
             if request.images:
                 return self._answer_pictures(asked, model, request)
             pre_s = perf_counter() - start
-            ran = model.at_once(request.tensors, request.samples)
+            ran = model.at_once(request.tensors, request.samples, asked.client)
             if ran is not None:
                 return self._answered(asked, model, request, ran, pre_s)
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was

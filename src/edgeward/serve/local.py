@@ -252,7 +252,7 @@ class _Client:
                 self._keep(body, _Known(asked, model.signature, request))
             model.make_room(self._server.limits.waiting)
             decoded = perf_counter()
-            ran = model.at_once(request.tensors, request.samples)
+            ran = model.at_once(request.tensors, request.samples, self)
             if ran is None:
                 deadline_s = self._server.limits.deadline_s(began, job.timeout_us)
                 later = model.in_turn(request.tensors, request.samples, deadline_s, self)
@@ -287,6 +287,7 @@ class _Client:
         answered = perf_counter()
         message = job.encode(request, ran, pre_s)
         done = perf_counter()
+        self._send(message)  # before what the client need not wait for
         model = job.model
         model.stats.in_flight -= 1
         model.stats.ended(200)
@@ -295,7 +296,6 @@ class _Client:
         )
         if self._server.frames is not None:
             self._server.frames.saw(model, request, ran)
-        self._send(message)
 
     def _refuse(self, job: "_Job", error: Exception) -> None:
         refusal = refusal_of(error, job.model)

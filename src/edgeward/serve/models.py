@@ -2,9 +2,11 @@
 
 import asyncio
 import math
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from threading import get_ident
 from time import perf_counter
 from typing import Any
 
@@ -25,8 +27,13 @@ from edgeward.serve.stats import ModelStats
 INLINE_LIMIT_S = 0.005
 """Work shorter than this is done at once in the event loop: handing it to a thread would cost as much, and nobody
 notices a health check that waits so long."""
+ALONE_LIMIT_S = 0.02
+"""The same where one client alone asks; to it, a thread and back cost half a millisecond of a cold CPU's time."""
 
-
+_SURE = 32
+"""So many requests of one kind tell what is usual."""
+_NEXT_S = 0.0002
+"""A request that comes so soon after another's answer had waited for it."""
 _LATE = 4.0
 """A run that took longer than so many times the expected counts as that."""
 
@@ -40,7 +47,7 @@ class Busy(Unavailable):
 
 
 class ServedModel:
-    """One model that answers requests. Owned by the event loop; at most one request runs at a time."""
+    """One model that answers requests. Owned by the event loop; at most `at_most` requests run at a time."""
 
     def __init__(
         self,
@@ -65,10 +72,12 @@ class ServedModel:
         self.sample_s = math.inf  # unknown, so the first run is made in the thread
         self._sample_elements = 1  # of the sample that `sample_s` speaks of; a longer recording takes longer
         self._batcher: Batcher | None = None
-        self._works = False  # whether the thread runs the model now, even if nobody waits for it any more
+        self._working: set[int] = set()  # threads that run the model now, even if nobody waits for it any more
+        self._crowd = Crowd()
+        self.at_most = runs_at_once(predictor, threads)
         self._pending = 0
         self._proof: dict[str, NDArray[Any]] = {}
-        self._worker = ThreadPoolExecutor(1, f"edgeward-{name}", name_this, (name,))
+        self._worker = ThreadPoolExecutor(self.at_most, f"edgeward-{name}", name_this, (name,))
 
     @classmethod
     def of(cls, manifest: Manifest, predictor: Predictor, *, digest: str, threads: int | None = None) -> "ServedModel":
@@ -98,7 +107,7 @@ class ServedModel:
     @property
     def working(self) -> bool:
         """Whether its thread runs the model now."""
-        return self._works or (self._batcher is not None and self._batcher.working)
+        return bool(self._working) or (self._batcher is not None and self._batcher.working)
 
     def batch(self, batch: Batch, sample: Sample) -> str:
         """From now on requests that wait together run together, if that pays here; says whether, and why."""
@@ -143,21 +152,25 @@ class ServedModel:
         ran = self.at_once(tensors, count)
         return await self.in_turn(tensors, count, deadline_s, asker) if ran is None else ran
 
-    def at_once(self, tensors: Mapping[str, NDArray[Any]], count: int) -> Ran | None:
-        """The outputs where this is short work and nothing is ahead of it; None where it belongs in the thread."""
+    def at_once(self, tensors: Mapping[str, NDArray[Any]], count: int, client: object = None) -> Ran | None:
+        """The outputs where this is short work and nothing is ahead of it; None where it belongs in a thread."""
         if self._batcher is not None:
             return None
+        self._crowd.asks(client, self._pending)
+        if self.at_most > 1 and self._crowd.is_here:
+            return None
         usual_samples = _elements(tensors) / self._sample_elements
-        if not runs_inline(self.sample_s * usual_samples, self._pending):
+        if not runs_inline(self.sample_s * usual_samples, self._pending, self._crowd.inline_limit_s):
             return None
         ran = run(self.predictor, tensors, count)
+        self._crowd.ended_s = perf_counter()
         self._learn((ran.pre_s + ran.infer_s + ran.post_s) / usual_samples)
         return ran
 
     async def in_turn(
         self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf, asker: Asker | None = None
     ) -> Ran:
-        """The outputs, by the model's thread, in the order in which requests came.
+        """The outputs, by a thread of the model, begun in the order in which requests came.
 
         Raises Late where it did not begin before `deadline_s`, a moment of perf_counter(), or `asker` was gone by then.
         """
@@ -205,11 +218,46 @@ class ServedModel:
     def _work(self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float, asker: Asker | None) -> Ran:
         if perf_counter() > deadline_s or (asker is not None and asker.gone):
             raise Late
-        self._works = True
+        thread = get_ident()
+        self._working.add(thread)
         try:
             return run(self.predictor, tensors, count)
         finally:
-            self._works = False
+            self._working.discard(thread)
+
+
+class Crowd:
+    """Who asks a model: one client alone, several by turns, or a crowd that keeps it busy."""
+
+    def __init__(self) -> None:
+        self.ended_s = 0.0
+        self._client: object = None
+        self._score = self._again = 0
+
+    def asks(self, client: object, pending: int) -> None:
+        """A request of `client`, while `pending` others wait or run."""
+        is_same = client is self._client
+        waited = pending > 0 or (not is_same and perf_counter() - self.ended_s < _NEXT_S)
+        self._client = client
+        self._again = min(self._again + 1, _SURE) if is_same else 0
+        self._score = min(self._score + 1, _SURE) if waited else max(self._score - 2, 0)
+
+    @property
+    def is_here(self) -> bool:
+        """Others wait whenever a request was answered: then threads do the work, one on each CPU."""
+        return self._score > _SURE // 2
+
+    @property
+    def inline_limit_s(self) -> float:
+        """Nobody waits but for health checks where one client asks again and again."""
+        return ALONE_LIMIT_S if self._again == _SURE else INLINE_LIMIT_S
+
+
+def runs_at_once(predictor: Predictor, threads: int | None) -> int:
+    """How many runs of the model may be under way at a time: two where its session allows and there are CPUs for both.
+    The memory and the CPUs that a unit has are for no more."""
+    may = getattr(predictor.session, "concurrent", False)
+    return 2 if may and len(os.sched_getaffinity(0)) >= 2 * max(1, threads or 1) else 1
 
 
 def learned(expected_s: float, seconds: float) -> float:
@@ -218,9 +266,9 @@ def learned(expected_s: float, seconds: float) -> float:
     return seconds if expected_s == math.inf else 0.9 * expected_s + 0.1 * min(seconds, _LATE * expected_s)
 
 
-def runs_inline(expected_s: float, ahead: int) -> bool:
+def runs_inline(expected_s: float, ahead: int, limit_s: float = INLINE_LIMIT_S) -> bool:
     """Whether work is done in the event loop: it is short, and no other work of this model is under way."""
-    return expected_s < INLINE_LIMIT_S and ahead == 0
+    return expected_s < limit_s and ahead == 0
 
 
 def retry_after_s(waiting: int, sample_s: float) -> int:

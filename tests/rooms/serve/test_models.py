@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import threading
 from collections.abc import Callable, Coroutine
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Resize, TensorSpec
 from edgeward.serve import Application, Limits, ServedModel, create_app
 from edgeward.serve.connection import Answer, Asked
-from edgeward.serve.models import learned, retry_after_s, runs_inline
+from edgeward.serve.models import ALONE_LIMIT_S, INLINE_LIMIT_S, Crowd, learned, retry_after_s, runs_inline
 from edgeward.serve.protocol import signature
 from edgeward.serve.running import run
 
@@ -71,6 +73,53 @@ def ask(
 )
 def test_short_work_with_nothing_ahead_is_done_inline(expected_s: float, ahead: int, inline: bool) -> None:
     assert runs_inline(expected_s, ahead) is inline
+
+
+def test_one_client_that_asks_again_and_again_is_no_crowd_and_its_longer_work_is_done_inline_too() -> None:
+    crowd = Crowd()
+    for _ in range(40):
+        crowd.asks("camera", 0)
+        crowd.ended_s = perf_counter()
+    assert not crowd.is_here
+    assert crowd.inline_limit_s == ALONE_LIMIT_S
+    crowd.asks("another", 0)
+    assert crowd.inline_limit_s == INLINE_LIMIT_S
+
+
+@pytest.mark.parametrize(("pause_s", "is_crowd"), [(0.0, True), (1.0, False)])
+def test_clients_are_a_crowd_where_the_next_one_waits_already(pause_s: float, is_crowd: bool) -> None:
+    crowd = Crowd()
+    for number in range(80):
+        crowd.ended_s = perf_counter() - pause_s
+        crowd.asks(number % 4, 0)
+    assert crowd.is_here is is_crowd
+    for _ in range(40):
+        crowd.ended_s = perf_counter()
+        crowd.asks("the only one left", 0)
+    assert not crowd.is_here
+
+
+def test_two_requests_of_a_crowd_run_at_the_same_time_where_the_session_bears_it() -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is one CPU")
+    both = threading.Barrier(2)
+
+    class Concurrent(Scripted):
+        concurrent = True
+
+    def does(x: NDArray[Any]) -> NDArray[Any]:
+        both.wait(60)  # the first run ends when the second one has begun
+        return x
+
+    ports = signature([SPEC], [TensorSpec(name="y", dtype="float32", shape=(2,))])
+    model = ServedModel(Predictor(Concurrent(does)), ports, name="m", version="1", platform="", facts={})
+    app = create_app([model], Limits())
+
+    async def two() -> list[tuple[int, bytes, Any]]:
+        return await asyncio.gather(ask(app), ask(app))
+
+    assert [status for status, _, _ in asyncio.run(two())] == [200, 200]
+    assert model_that(does).at_most == 1, "no other session is trusted with that"
 
 
 def test_one_late_run_does_not_move_short_work_to_the_thread_and_many_do() -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from edgeward.bundle import pruning
+from edgeward.bundle.bytecode import is_made_for, with_bytecode
 from edgeward.bundle.own_wheel import own_distribution, own_wheel
 from edgeward.kit import wheels
 from edgeward.kit.codec import digest_of, to_json
@@ -23,6 +24,8 @@ from edgeward.kit.tars import Archive, Entry, tar_gz
 from edgeward.kit.wheels import Abi
 
 HOME = "/opt/edgeward"
+VERSION = 1
+"""Counts the changes of what is left out and compiled: what was packed by others is packed anew."""
 _CACHE = Path(".cache") / "edgeward" / "closures"
 _OLDEST_PYTHON = (3, 11)
 _OF_RUNTIME = {
@@ -92,22 +95,22 @@ def requirements(runtime: str, extras: Sequence[str] = ()) -> tuple[str, ...]:
 
 def dependencies(closure: Closure) -> Archive:
     """The packages of others, below /opt/edgeward."""
-    marks = [closure.abi.slug, str(pruning.VERSION), *(_digest_of_file(path) for _, path in closure.needed())]
+    marks = [*_marks(closure.abi), *(_digest_of_file(path) for _, path in closure.needed())]
     site = site_packages(closure.abi)
 
     def entries() -> Iterator[Entry]:
         for name, path in closure.needed():
             yield from _unpacked(name, path.read_bytes(), site)
 
-    return _kept("dependencies", marks, entries)
+    return _kept("dependencies", marks, lambda: with_bytecode(entries(), closure.abi.python))
 
 
 def own(abi: Abi) -> Archive:
     """Edgeward itself, below /opt/edgeward."""
     name, data = own_wheel()
     site = site_packages(abi)
-    marks = [abi.slug, digest_of(data)]
-    return _kept(name, marks, lambda: _unpacked("edgeward", data, site))
+    marks = [*_marks(abi), digest_of(data)]
+    return _kept(name, marks, lambda: with_bytecode(_unpacked("edgeward", data, site), abi.python))
 
 
 def environment(abi: Abi, python: str) -> tuple[Entry, ...]:
@@ -126,6 +129,10 @@ def environment(abi: Abi, python: str) -> tuple[Entry, ...]:
 def site_packages(abi: Abi) -> str:
     """Where its packages are, without a slash at its beginning."""
     return f"{HOME[1:]}/lib/python{abi.python[0]}.{abi.python[1]}/site-packages"
+
+
+def _marks(abi: Abi) -> list[str]:
+    return [abi.slug, f"rules {VERSION}", "compiled" if is_made_for(abi.python) else "not compiled"]
 
 
 def _kept(name: str, marks: Sequence[str], entries: Callable[[], Iterable[Entry]]) -> Archive:

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from edgeward.bundle.bytecode import is_made_for, with_bytecode
 from edgeward.kit.errors import Unavailable, Unsupported, WrongInput
 from edgeward.kit.tars import Archive, Entry, tar_gz
 from edgeward.kit.wheels import Abi
@@ -41,9 +42,11 @@ _USERS = (
 
 def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     """Debian's `suite` for `arch` as one layer, made once and kept below ~/.cache/edgeward."""
-    python = ".".join(map(str, abi(suite, "any").python))
-    packages = f"python3-minimal,libpython{python}-stdlib,libgomp1,libstdc++6"
-    key = hashlib.sha256(f"{packages} {_LEFT_OUT.pattern} {_PLACES} {_USERS}".encode()).hexdigest()[:12]
+    python = abi(suite, "any").python
+    packages = f"python3-minimal,libpython{python[0]}.{python[1]}-stdlib,libgomp1,libstdc++6"
+    key = hashlib.sha256(
+        f"{packages} {_LEFT_OUT.pattern} {_PLACES} {_USERS} {is_made_for(python)}".encode()
+    ).hexdigest()[:12]
     folder = Path.home() / _CACHE
     path = folder / f"debian-{suite}-{arch}-{key}.tar.gz"
     if path.is_file() and not anew:
@@ -52,7 +55,7 @@ def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / "root.tar"
         _bootstrap(suite, arch, packages, made)
-        return tar_gz(_entries(made), path)
+        return tar_gz(with_bytecode(_entries(made), python), path)
 
 
 def abi(suite: str, arch: str) -> Abi:

@@ -66,7 +66,7 @@ def pod(
     said: containers.Container, image: str, resources: Sequence[str] | None = None, *, alone: bool = False
 ) -> list[str]:
     """The spec of a pod; `image` and the lines of `resources` may be a template's. `alone` it is for Podman, which
-    makes calls of curl of probes by HTTP, and opens the ports that the pod names."""
+    makes calls of curl of probes by HTTP, runs others in a shell, and opens the ports that the pod names."""
     return [
         "# It asks nothing of the cluster, and nothing of the cluster is told to it.",
         "automountServiceAccountToken: false",
@@ -89,8 +89,11 @@ def pod(
         "      allowPrivilegeEscalation: false",
         "      readOnlyRootFilesystem: true",
         "      capabilities: {drop: [ALL]}",
-        "    # Ready once every model passed its self-test. The last one fails where nobody answers any more.",
-        *(_alone(said) if alone else _probes(said)),
+        *(
+            ["    # No probes: Podman hands them to a shell, and there is none in the image."]
+            if alone
+            else _probes(said)
+        ),
         *_indented(resources or resources_of(said), 4),
         "    volumeMounts:",
         "      - {name: tmp, mountPath: /tmp}",
@@ -115,20 +118,10 @@ def resources_of(said: containers.Container) -> list[str]:
 
 def _probes(said: containers.Container) -> list[str]:
     return [
+        "    # Ready once every model passed its self-test. The last one fails where nobody answers any more.",
         *_probe("startupProbe", said, "ready", failures=-(-said.start_s // _PROBE_S)),
         *_probe("readinessProbe", said, "ready", failures=1),
         *_probe("livenessProbe", said, "live", failures=6),
-    ]
-
-
-def _alone(said: containers.Container) -> list[str]:
-    return [
-        "    livenessProbe:",
-        f"      exec: {{command: {json.dumps(containers.health_command())}}}",
-        f"      initialDelaySeconds: {said.start_s}",
-        "      periodSeconds: 30",
-        "      timeoutSeconds: 6",
-        "      failureThreshold: 3",
     ]
 
 

@@ -3,9 +3,6 @@
 import re
 from collections.abc import Collection
 
-VERSION = 1
-"""Counts the changes of these rules: what was packed by others is packed anew."""
-
 _UNUSED_PACKAGES = frozenset({
     "backports-strenum", "markdown-it-py", "mdurl", "ml-dtypes", "openvino-telemetry", "packaging", "protobuf",
     "pycparser", "pygments", "tqdm", "typing-extensions",

@@ -10,7 +10,7 @@ from edgeward.bundle.verify import VerifiedBundle
 from edgeward.kit.tars import EPOCH, Entry, entries_of, gz, tar
 
 _MAINTAINER = "Edgeward <edgeward@localhost>"
-_LIBRARIES = "libgomp1, libstdc++6, zlib1g"
+_LIBRARIES = "libstdc++6, zlib1g"
 _BUNDLES = "usr/lib/edgeward/bundles"
 _UNITS = "etc/systemd/system"
 """Where the unit's packer puts it; a package has it elsewhere, so that one in /etc takes its place."""

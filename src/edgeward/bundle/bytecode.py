@@ -1,0 +1,54 @@
+"""Python's bytecode for what a service imports, so that a device need not compile it at each start.
+
+It is made by this machine's Python, where that is of the device's version. The same sources give the same bytes: it is
+compiled by a process of its own, in one order, and marked as not to be compared with its source.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from edgeward.kit.errors import Failed
+from edgeward.kit.tars import Entry
+
+_SELDOM = re.compile(
+    r".*/(PIL|flatbuffers|rich|openvino/(opset\d+|tools)|numpy/(ma|polynomial|testing|typing|doc|ctypeslib))/.*"
+    r"|.*/edgeward/(optimize|measure)/.*"
+    r"|usr/lib/python3[.\d]*/((?!asyncio|collections|concurrent|ctypes|email|encodings|http|importlib|json|logging|re|urllib)"
+    r"[^/]+/.*|encodings/(?!__init__|aliases|ascii|idna|latin_1|utf_8)[^/]+)"
+)
+"""What a service imports seldom or never: it is compiled when it is imported."""
+
+
+def is_made_for(python: tuple[int, int]) -> bool:
+    """Whether this machine's Python writes what that one reads."""
+    return sys.version_info[:2] == python
+
+
+def with_bytecode(entries: Iterable[Entry], python: tuple[int, int]) -> Iterator[Entry]:
+    """The files, and the bytecode of those that a service imports; none for another version of Python."""
+    with tempfile.TemporaryDirectory() as work:
+        for entry in entries:
+            yield entry
+            if entry.path.endswith(".py") and entry.link is None and not _SELDOM.fullmatch(entry.path):
+                place = Path(work, entry.path)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.write_bytes(entry.data)
+        if is_made_for(python):
+            _compile(work)
+            for path in sorted(Path(work).rglob("*.pyc")):
+                yield Entry(str(path.relative_to(work)), path.read_bytes())
+
+
+def _compile(folder: str) -> None:
+    options = ["-q", "-s", folder, "-p", "/", "--invalidation-mode", "unchecked-hash"]
+    command = [sys.executable, "-I", "-m", "compileall", *options, folder]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONHASHSEED": "0"}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if done.returncode != 0:
+        raise Failed(f"bytecode could not be made: {(done.stdout + done.stderr).strip()[-300:]}")

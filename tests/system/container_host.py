@@ -95,10 +95,14 @@ class Host:
     def wait(self, container: str, *, seconds: float = 90) -> None:
         """Returns when it says that it is ready, by the program that its health check runs."""
         end = time.monotonic() + seconds
-        alive = ("exec", container, "/opt/edgeward/bin/python", "-m", "edgeward.link.alive", "8000")
-        while subprocess.run([self.program, *alive], capture_output=True, check=False).returncode != 0:
-            assert time.monotonic() < end, self.podman("logs", container, code=None)
+        while "serving digits" not in (said := self._logs(container)):
+            assert time.monotonic() < end, said
             time.sleep(0.2)
+        self.podman("exec", container, "/opt/edgeward/bin/python", "-m", "edgeward.link.alive", "8000")
+
+    def _logs(self, container: str) -> str:
+        done = subprocess.run([self.program, "logs", container], capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
 
     def ask(self, container: str) -> dict[str, Any]:
         """What it answers to its self-test's inputs, asked from inside, and what its first process may do."""

@@ -18,10 +18,17 @@ from edgeward.kit.tars import Entry
 _SELDOM = re.compile(
     r".*/(PIL|flatbuffers|rich|openvino/(opset\d+|tools)|numpy/(ma|polynomial|testing|typing|doc|ctypeslib))/.*"
     r"|.*/edgeward/(optimize|measure)/.*"
-    r"|usr/lib/python3[.\d]*/((?!asyncio|collections|concurrent|ctypes|email|encodings|http|importlib|json|logging|re|urllib)"
-    r"[^/]+/.*|encodings/(?!__init__|aliases|ascii|idna|latin_1|utf_8)[^/]+)"
 )
-"""What a service imports seldom or never: it is compiled when it is imported."""
+_LIBRARY = re.compile(r"usr/lib/python3[.\d]*/(.*)\.py")
+OF_LIBRARY = re.compile(
+    r"(asyncio|collections|concurrent|importlib|json|re)/.*|(ctypes|http|logging)/__init__|urllib/parse|ctypes/_endian"
+    r"|encodings/(__init__|aliases|cp437|idna|utf_8)|__future__|_compat_pickle|_compression|_weakrefset|ast|base64|bisect"
+    r"|bz2|contextlib|contextvars|copy|copyreg|datetime|decimal|dis|enum|fnmatch|functools|gettext|hashlib|heapq|inspect"
+    r"|ipaddress|keyword|linecache|locale|lzma|numbers|opcode|operator|pathlib|pickle|pkgutil|platform|queue|random"
+    r"|reprlib|runpy|selectors|shutil|signal|sitecustomize|socket|ssl|string|stringprep|struct|subprocess|tempfile"
+    r"|textwrap|threading|token|tokenize|traceback|types|typing|uuid|warnings|weakref|zipfile"
+)
+"""What a service imports of Python's own library, and what it seldom imports of the rest: that is compiled then."""
 
 
 def is_made_for(python: tuple[int, int]) -> bool:
@@ -34,7 +41,7 @@ def with_bytecode(entries: Iterable[Entry], python: tuple[int, int]) -> Iterator
     with tempfile.TemporaryDirectory() as work:
         for entry in entries:
             yield entry
-            if entry.path.endswith(".py") and entry.link is None and not _SELDOM.fullmatch(entry.path):
+            if entry.link is None and _is_imported(entry.path):
                 place = Path(work, entry.path)
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(entry.data)
@@ -42,6 +49,12 @@ def with_bytecode(entries: Iterable[Entry], python: tuple[int, int]) -> Iterator
             _compile(work)
             for path in sorted(Path(work).rglob("*.pyc")):
                 yield Entry(str(path.relative_to(work)), path.read_bytes())
+
+
+def _is_imported(path: str) -> bool:
+    if found := _LIBRARY.fullmatch(path):
+        return bool(OF_LIBRARY.fullmatch(found[1]))
+    return path.endswith(".py") and not _SELDOM.fullmatch(path)
 
 
 def _compile(folder: str) -> None:

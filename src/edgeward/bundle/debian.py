@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edgeward.bundle.bytecode import is_made_for, with_bytecode
+from edgeward.bundle.bytecode import OF_LIBRARY, is_made_for, with_bytecode
 from edgeward.kit.errors import Unavailable, Unsupported, WrongInput
 from edgeward.kit.tars import Archive, Entry, tar_gz
 from edgeward.kit.wheels import Abi
@@ -45,7 +45,7 @@ def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     python = abi(suite, "any").python
     packages = f"python3-minimal,libpython{python[0]}.{python[1]}-stdlib,libgomp1,libstdc++6"
     key = hashlib.sha256(
-        f"{packages} {_LEFT_OUT.pattern} {_PLACES} {_USERS} {is_made_for(python)}".encode()
+        f"{packages} {_LEFT_OUT.pattern} {_PLACES} {_USERS} {is_made_for(python)} {OF_LIBRARY.pattern}".encode()
     ).hexdigest()[:12]
     folder = Path.home() / _CACHE
     path = folder / f"debian-{suite}-{arch}-{key}.tar.gz"

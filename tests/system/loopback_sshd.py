@@ -6,7 +6,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -58,14 +58,14 @@ def _settings(folder: Path, home: Path, cache: Path, port: int) -> str:
     return (
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder}/host\nAuthorizedKeysFile {folder}/authorized\n"
         "StrictModes no\nUsePAM no\nPidFile none\nPasswordAuthentication no\n"
-        f"SetEnv TMPDIR={home}/tmp XDG_CACHE_HOME={cache} PATH=/usr/bin:/bin\n"
+        f"SetEnv TMPDIR={home}/tmp XDG_CACHE_HOME={cache} PATH={home}/bin:/usr/bin:/bin\n"
     )
 
 
 @contextmanager
-def serving(folder: Path, cache: Path, *, setting: str = "") -> Iterator[Server]:
-    """A server that runs for as long as the `with` lasts; `setting` is one more line of its configuration, and
-    `cache` where the device keeps what it was sent."""
+def serving(folder: Path, cache: Path, *, setting: str = "", within: Sequence[str] = ()) -> Iterator[Server]:
+    """A server that runs for as long as the `with` lasts; `setting` is one more line of its configuration, `cache`
+    where the device keeps what it was sent, and `within` a command that starts it."""
     own, home = folder / "sshd", folder / "there"
     own.mkdir(mode=0o700)
     (home / "tmp").mkdir(parents=True)
@@ -77,7 +77,7 @@ def serving(folder: Path, cache: Path, *, setting: str = "") -> Iterator[Server]
     (own / "config").write_text(f"{_settings(own, home, cache, port)}{setting}\n")
     options = ("-F", "none", "-i", str(key), "-o", "IdentitiesOnly=yes")
     options += ("-o", "StrictHostKeyChecking=accept-new", "-o", f"UserKnownHostsFile={own}/known")
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(own / "config")], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*within, SSHD, "-D", "-e", "-f", str(own / "config")], stderr=subprocess.DEVNULL)
     try:
         _wait_for(port)
         yield Server(f"{getpass.getuser()}@127.0.0.1:{port}", options, home, process)

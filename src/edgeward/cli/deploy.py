@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 @click.argument("bundle", required=False, type=PATH)
 @click.argument("machine", required=False, metavar="[HOST]")
 @click.option("--pipeline", metavar="NAME", help="Install this pipeline of edgeward.toml instead of a server.")
-@click.option("--as", "form", default="systemd", show_default=True, metavar="FORM", help="What it becomes there.")
+@click.option(
+    "--as",
+    "form",
+    default="systemd",
+    show_default=True,
+    metavar="FORM",
+    help="systemd; on a HOST also podman or docker.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on; 0.0.0.0 is every one.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option(
@@ -70,8 +77,11 @@ def command(
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE'.")
-    packer = packers.load(form)
     place = find_bundle(bundle)
+    if form in ("podman", "docker") and not dry_run:
+        _as_container(machine, place, keys, form, host, port, threads, as_json=as_json)
+        return
+    packer = packers.load(form)
     verified = verify(place, trusted_keys(keys))
     if machine is not None and not dry_run:
         _ship(machine, place, verified, form, host, port, threads, as_json=as_json)
@@ -89,16 +99,37 @@ def _ship(
     machine: str, place: Path, verified: "VerifiedBundle", form: str, host: str, port: int, threads: int | None, *,
     as_json: bool,
 ) -> None:  # fmt: skip
-    from edgeward.cli import first_answers
     from edgeward.cli.afar import ship
 
     options = ["--host", host, "--port", str(port), *(["--threads", str(threads)] if threads else [])]
     with console.progress() as shown, console.stoppable(shown) as progress:
         told = ship.deploy(machine, ship.Order(place, verified, form, tuple(options)), progress)
+    _told(machine, told, verified.manifest.version, as_json=as_json)
+
+
+def _as_container(
+    machine: str | None, place: Path, keys: Sequence[Path], form: str, host: str, port: int, threads: int | None, *,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from edgeward.bundle import trusted_keys
+    from edgeward.cli.afar import container
+    from edgeward.kit.errors import Unsupported
+
+    if machine is None:
+        raise Unsupported(
+            f"--as {form} is for a device over ssh", hint=f"edgeward deploy {place} root@localhost --as {form}"
+        )
+    with console.progress() as shown, console.stoppable(shown) as progress:
+        told = container.deploy(machine, place, trusted_keys(keys), form, host, port, threads, progress)
+    _told(machine, told, told["version"], as_json=as_json)
+
+
+def _told(machine: str, told: dict[str, Any], version: str, *, as_json: bool) -> None:
+    from edgeward.cli import first_answers
+
     if as_json:
         console.print_json(told)
         return
-    version = verified.manifest.version
     console.say(f"{told['name']} {version} {'runs' if told['changed'] else 'runs already, unchanged'} on {machine}")
     console.say(f"unit    {told['unit']}")
     console.say(f"url     {told['url']} (from there)")

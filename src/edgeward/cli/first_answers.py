@@ -96,3 +96,19 @@ def _words(reply: dict[str, Any], manifest: "Manifest") -> str:
 
 def _reachable(host: str) -> str:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - every address holds this machine's own
+
+
+def main(folder: str, port: str, *keys: str) -> None:
+    """For a container, which has no other way to be asked from inside: python -m … FOLDER PORT KEY…"""
+    from pathlib import Path
+
+    from edgeward.bundle import trusted_keys, verify
+    from edgeward.cli import console
+
+    console.print_json(ask(verify(Path(folder), trusted_keys([Path(key) for key in keys])), "127.0.0.1", int(port)))
+
+
+if __name__ == "__main__":
+    import sys
+
+    main(*sys.argv[1:])

@@ -102,6 +102,30 @@ class Device:
         answer = self._ask({"do": "run", "command": command}, limit_s=_WORK_LIMIT_S)
         return Done(answer["code"], answer["output"], answer["complaint"])
 
+    def load(self, engine: str, folder: str, image: str) -> None:
+        """Gives a container engine there the image that was laid in `folder`."""
+        self._ask({"do": "load", "engine": engine, "folder": folder, "image": image}, limit_s=_WORK_LIMIT_S)
+
+    def replace(
+        self,
+        engine: str,
+        name: str,
+        words: Sequence[str],
+        *,
+        healthy: Sequence[str],
+        trial: Sequence[str],
+        limit_s: int,
+    ) -> str:
+        """Starts a container in the place of another; what `trial` printed in it. Raises Failed where it does not do:
+        then the other one runs again."""
+        request = {"do": "replace", "engine": engine, "name": name, "words": words}
+        request |= {"healthy": healthy, "trial": trial, "limit_s": limit_s}
+        answer = self._ask(request, limit_s=limit_s + _WORK_LIMIT_S)
+        if "reason" in answer:
+            now = "what ran before runs again" if answer["is_back"] else "nothing of it was left behind"
+            raise Failed(f"{self.host}: the container {name} did not start: {answer['reason']}; {now}")
+        return str(answer["output"])
+
     def prune(self) -> None:
         """Removes the releases that nothing uses any more."""
         self._ask({"do": "prune"})

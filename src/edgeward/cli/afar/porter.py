@@ -21,7 +21,7 @@ import tarfile
 import time
 import venv
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 STORE = Path("/var/lib/edgeward")
 INCOMING = STORE / "incoming"
@@ -30,6 +30,7 @@ CURRENT = RELEASES.parent / "current"
 INPUT = 0
 _KEPT_S = 30 * 86_400
 """What was sent and never used is removed after a month."""
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIX = "opt/edgeward/"
 _PROGRAMS = ("systemctl", "podman", "docker", "k3s", "microk8s")
 
@@ -224,14 +225,95 @@ def sync(path: Path) -> None:
 
 def run(request: "dict[str, Any]") -> "dict[str, Any]":
     """One command to its end. It goes on where the connection ends: a half-way installation is nobody's wish."""
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root"}
     child = subprocess.Popen(
-        request["command"], cwd="/", env={**environment, "LANG": "C.UTF-8"}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        request["command"], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
     )  # fmt: skip
     output, complaint = child.communicate()
     said = complaint.decode(errors="replace")[-8000:]
     return {"code": child.returncode, "output": output.decode(errors="replace"), "complaint": said}
+
+
+def load(request: "dict[str, Any]") -> "dict[str, Any]":
+    """An image that was laid as an OCI layout, for a container engine; it has the name `image` then."""
+    engine, folder = request["engine"], INCOMING / request["folder"]
+    if engine == "podman":
+        done = call(engine, "pull", "--quiet", "oci:" + str(folder))
+        named = done.output.split()[-1:]
+    else:
+        archive = folder.with_suffix(".tar")
+        with tarfile.open(archive, "w") as opened:
+            opened.add(folder, ".")
+        done = call(engine, "load", "--quiet", "--input", str(archive))
+        archive.unlink()
+        named = done.output.partition(":")[2].split()[:1]
+    if done.code or not named:
+        return {"error": engine + " did not take the image: " + last(done.complaint), "kind": "Failed"}
+    call(engine, "tag", named[0], request["image"])
+    return {}
+
+
+def replace(request: "dict[str, Any]") -> "dict[str, Any]":
+    """A container in the place of the one of the same name, which comes back where the new one does not do.
+
+    It does when `healthy` ends with 0 in it within `limit_s` seconds, and then `trial`, whose output is told.
+    """
+    engine, name = request["engine"], request["name"]
+    before = name + "-before"
+    if exists(engine, before):  # a replacement was cut short: what it was to replace is the one that did
+        call(engine, "rm", "--force", name)
+        call(engine, "rename", before, name)
+    had = exists(engine, name)
+    if had:
+        call(engine, "stop", name)
+        call(engine, "rename", name, before)
+    done = call(engine, "run", "--detach", "--name", name, *request["words"])
+    if done.code == 0:
+        done = wait(request)
+    if done.code == 0:
+        done = call(engine, "exec", name, *request["trial"])
+    if done.code == 0:
+        call(engine, "rm", "--force", before)
+        return {"output": done.output}
+    said = call(engine, "logs", "--tail", "20", name)
+    call(engine, "rm", "--force", name)
+    if had:
+        call(engine, "rename", before, name)
+        call(engine, "start", name)
+    return {"reason": last(said.complaint or said.output) or last(done.complaint), "is_back": had}
+
+
+def wait(request: "dict[str, Any]") -> "Done":
+    """Until the container is healthy, or has ended once, or the time is over."""
+    engine, name = request["engine"], request["name"]
+    end_s = time.monotonic() + request["limit_s"]
+    while True:
+        done = call(engine, "exec", name, *request["healthy"])
+        state = call(engine, "inspect", "--format", "{{.State.Running}} {{.RestartCount}}", name)
+        if done.code == 0 or state.output.strip() != "true 0" or time.monotonic() > end_s:
+            return done
+        time.sleep(0.5)
+
+
+class Done(NamedTuple):
+    """How a program ended."""
+
+    code: int
+    output: str
+    complaint: str
+
+
+def call(*command: str) -> Done:
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def exists(engine: str, name: str) -> bool:
+    return call(engine, "container", "inspect", name).code == 0
+
+
+def last(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1].replace("edgeward: ", "")
 
 
 def prune(request: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ARG001 - as the other verbs
@@ -255,7 +337,17 @@ def forget(request: "dict[str, Any]") -> "dict[str, Any]":
     return {}
 
 
-VERBS = {"there": there, "append": append, "lay": lay, "release": release, "run": run, "prune": prune, "forget": forget}
+VERBS: "dict[str, Any]" = {
+    "there": there,
+    "append": append,
+    "lay": lay,
+    "release": release,
+    "run": run,
+    "load": load,
+    "replace": replace,
+    "prune": prune,
+    "forget": forget,
+}
 
 
 def answer(request: "dict[str, Any]") -> "dict[str, Any]":
@@ -274,6 +366,7 @@ def main() -> None:
     for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     os.umask(0o022)
+    os.environ.update(PATH=os.environ.get("PATH", "") + ":" + _PATH, HOME="/root", LANG="C.UTF-8")
     with contextlib.suppress(EOFError, BrokenPipeError):
         while True:
             said = answer(json.loads(read_message()))

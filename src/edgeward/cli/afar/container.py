@@ -1,0 +1,97 @@
+"""A bundle to a device as a container: the image is made here, what it lacks is sent, an engine there runs it."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeward.bundle import containers, packers
+from edgeward.bundle.bases import ARCHES
+from edgeward.bundle.containers import Container
+from edgeward.cli import exporting
+from edgeward.cli.afar.device import Device
+from edgeward.kit.errors import Unsupported
+
+if TYPE_CHECKING:
+    from edgeward.bundle import Trust, VerifiedBundle
+    from edgeward.cli.console import Progress
+
+ENGINES = ("podman", "docker")
+_PYTHON = f"{containers.HOME}/bin/python"
+
+
+def deploy(
+    host: str, folder: Path, trust: "Trust", engine: str, address: str, port: int, threads: int | None,
+    progress: "Progress", *, base: str = "debian", ssh_options: Sequence[str] = (),
+) -> dict[str, Any]:  # fmt: skip
+    """What runs there now, what it answered first, and the bytes that were sent.
+
+    Raises Failed where the container does not start or answer: then what ran before runs again.
+    """
+    verified, contents = exporting.copied(folder, trust)
+    progress.stage(f"connecting to {host}", 0.01)
+    with Device(host, options=ssh_options) as device, tempfile.TemporaryDirectory() as work:
+        if engine not in device.facts.programs:
+            raise Unsupported(f"{host}: has no {engine}", hint=f"sudo apt-get install {engine}, there")
+        arch = next((ours for ours, theirs in ARCHES.items() if theirs == device.facts.arch), None)
+        if arch is None:
+            raise Unsupported(f"{host}: is {device.facts.arch}; images are made for {', '.join(ARCHES.values())}")
+        service = packers.Service(_PYTHON, containers.BUNDLE, address, port, threads, contents=contents)
+        tell = lambda text, share: progress.stage(text, 0.05 + 0.25 * share)  # noqa: E731
+        machine = exporting.machine(
+            arch, verified.manifest.runtime, base, extras=(), only_in=None, fresh=False, stands_on_base=True, tell=tell
+        )
+        image = Path(work) / "image"
+        packed = packers.load("oci-image").pack(verified, service._replace(machines=(machine,)))
+        exporting.write(packed, image, overwrite=False)
+        files = {str(path.relative_to(image)): path for path in sorted(image.rglob("*")) if path.is_file()}
+        digests = {name: _digest(path) for name, path in files.items()}
+        sent = device.send(
+            "the image", {digests[name]: path for name, path in files.items()},
+            lambda text, share: progress.stage(text, 0.3 + 0.5 * share),
+        )  # fmt: skip
+        laid = f"image-{verified.bundle.digest[7:19]}"
+        device.lay(laid, digests)
+        said = containers.container_of(verified.manifest, "", address, port, threads)
+        progress.stage(f"giving it to {engine} there", 0.8)
+        device.load(engine, laid, said.image)
+        progress.stage("starting it there", 0.9)
+        answers = _start(device, engine, said, verified)
+        device.forget([laid])
+    return {
+        "host": host, "name": said.name, "version": said.version, "digest": verified.bundle.digest,
+        "unit": f"{engine} container edgeward-{said.name}", "url": f"http://{said.published}/v2/models/{said.name}",
+        "changed": True, "first_answers": json.loads(answers), "sent_bytes": sent,
+    }  # fmt: skip
+
+
+def words(said: Container, engine: str) -> list[str]:
+    """Of `podman run` or `docker run`: the walls, limits and devices, then the image and its arguments."""
+    options = ["--restart", "unless-stopped" if engine == "docker" else "always", "--publish"]
+    options += [f"{said.published}:{said.port}", "--read-only", "--cap-drop", "ALL"]
+    options += ["--security-opt", "no-new-privileges", "--pids-limit", str(containers.TASKS), "--cpus", str(said.cpus)]
+    options += ["--tmpfs", f"/tmp:rw,size={containers.TEMPORARY_BYTES >> 20}m,mode=1777"]  # noqa: S108 - in the container
+    if said.memory_bytes is not None:
+        options += ["--memory", f"{said.memory_bytes >> 20}m"]
+    if engine == "docker" and said.grants.cdi:
+        options += ["--gpus", "all"]
+    else:
+        options += [word for name in said.grants.cdi for word in ("--device", name)]
+    options += [word for node in said.grants.nodes for word in ("--device", node)]
+    options += [word for group in said.grants.groups for word in ("--group-add", group)]
+    return [*options, said.image, *said.arguments]
+
+
+def _start(device: Device, engine: str, said: Container, verified: "VerifiedBundle") -> str:
+    trial = [_PYTHON, "-m", "edgeward.cli.first_answers", containers.BUNDLE, str(said.port)]
+    return device.replace(
+        engine, f"edgeward-{said.name}", words(said, engine), healthy=containers.health_command(),
+        trial=[*trial, *containers.keys_of(verified)], limit_s=said.start_s,
+    )  # fmt: skip
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -40,10 +40,15 @@ class Device:
     def deploy(self, place: Path, *words: str, code: int = 0) -> "subprocess.CompletedProcess[str]":
         key = GOLDEN / "signer.pub"
         command = [sys.executable, "-m", "edgeward", "deploy", place, self.server.host, "--as", "podman", *words]
+        command += ["--key", key] if "--port" in words else ["--key", key, "--port", self.port]
         done = subprocess.run(
-            [*map(str, command), "--key", str(key), *([] if "--port" in words else ["--port", str(self.port)])], env=self.server.environment(),
-            capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
+            [*map(str, command)],
+            env=self.server.environment(),
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
         if code == 0 and done.returncode == 5:
             pytest.skip(f"wheels or packages cannot be had: {done.stderr.strip().splitlines()[-1]}")
         assert done.returncode == code, done.stderr

@@ -34,14 +34,5 @@ def part(context: Context) -> Part:
     )
     words += " After every ten of the slices: " + ", ".join(f"{one / 1e6:.2f}" for one in rss[10::10]) + " MB."
     figures = f"{told(gain, '.3f')} MB a million requests, when warm"
-    return Part(
-        "Soak",
-        words,
-        [
-            Check(
-                f"flat over {answered[-1] - answered[_WARM_SLICES]:,} inferences",
-                gain[1][0] <= 0 and not wrong,
-                figures,
-            )
-        ],
-    )
+    promise = f"flat over {answered[-1] - answered[_WARM_SLICES]:,} inferences"
+    return Part("Soak", words, [Check(promise, gain[1][0] <= 0 and not wrong, figures)])

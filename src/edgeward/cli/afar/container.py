@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeward.bundle import containers, packers
 from edgeward.bundle.bases import ARCHES
+from edgeward.bundle.closure import HOME
 from edgeward.bundle.containers import Container
 from edgeward.cli import exporting
 from edgeward.cli.afar.device import Device
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from edgeward.cli.console import Progress
 
 ENGINES = ("podman", "docker")
-_PYTHON = f"{containers.HOME}/bin/python"
+_PYTHON = f"{HOME}/bin/python"
 
 
 def deploy(

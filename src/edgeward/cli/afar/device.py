@@ -118,7 +118,7 @@ class Device:
     ) -> str:
         """Starts a container in the place of another; what `trial` printed in it. Raises Failed where it does not do:
         then the other one runs again."""
-        request = {"do": "replace", "engine": engine, "name": name, "words": words}
+        request: dict[str, Any] = {"do": "replace", "engine": engine, "name": name, "words": words}
         request |= {"healthy": healthy, "trial": trial, "limit_s": limit_s}
         answer = self._ask(request, limit_s=limit_s + _WORK_LIMIT_S)
         if "reason" in answer:

@@ -354,7 +354,8 @@ def answer(request: "dict[str, Any]") -> "dict[str, Any]":
     try:
         if request["do"] == "hello":
             return lock() or hello()
-        return VERBS[request["do"]](request)
+        told: dict[str, Any] = VERBS[request["do"]](request)
+        return told
     except OSError as error:
         where = str(error.filename or INCOMING)
         if error.errno == errno.ENOSPC:

@@ -34,7 +34,7 @@ def test_a_dry_run_prints_the_files_and_changes_nothing() -> None:
     ("words", "code", "sentence"),
     [
         (["bundle-v1-good", "pi@127.0.0.1:1"], 5, "pi@127.0.0.1:1 cannot be reached"),
-        (["bundle-v1-good", "--as", "sysvinit"], 2, "'sysvinit' is none of our packers; there are systemd"),
+        (["bundle-v1-good", "--as", "sysvinit"], 2, "'sysvinit' is none of our packers; there are"),
         (["bundle-v1-flipped-bit-model", "--dry-run"], 6, "altered"),
         (["bundle-v1-unsigned", "--dry-run"], 6, "is not signed"),
         (["no-such-bundle"], 2, "no such bundle"),

@@ -57,7 +57,10 @@ def say(document: "dict[str, Any]") -> None:
     sys.stdout.buffer.flush()
 
 
-def hello() -> "dict[str, Any]":
+def hello(_: "dict[str, Any]") -> "dict[str, Any]":
+    busy = lock()
+    if busy:
+        return busy
     machine = platform.machine()
     small = sys.maxsize < 2**32
     return {
@@ -352,15 +355,13 @@ VERBS: "dict[str, Any]" = {
 
 def answer(request: "dict[str, Any]") -> "dict[str, Any]":
     try:
-        if request["do"] == "hello":
-            return lock() or hello()
         told: dict[str, Any] = VERBS[request["do"]](request)
-        return told
     except OSError as error:
         where = str(error.filename or INCOMING)
         if error.errno == errno.ENOSPC:
             return {"error": where + ": no space left on the device", "kind": "Failed"}
         return {"error": where + ": " + str(error.strerror or error), "kind": "Unsupported"}
+    return told
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from edgeward.kit import wheels
 from edgeward.kit.codec import digest_of, to_json
 from edgeward.kit.errors import Unsupported
 from edgeward.kit.files import write_atomic
-from edgeward.kit.tars import Archive, Entry, tar_gz
+from edgeward.kit.tars import FORMAT, Archive, Entry, tar_gz
 from edgeward.kit.wheels import Abi
 
 HOME = "/opt/edgeward"
@@ -132,7 +132,7 @@ def site_packages(abi: Abi) -> str:
 
 
 def _marks(abi: Abi) -> list[str]:
-    return [abi.slug, f"rules {VERSION}", "compiled" if is_made_for(abi.python) else "not compiled"]
+    return [abi.slug, FORMAT, f"rules {VERSION}", "compiled" if is_made_for(abi.python) else "not compiled"]
 
 
 def _kept(name: str, marks: Sequence[str], entries: Callable[[], Iterable[Entry]]) -> Archive:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgeward.bundle.bytecode import OF_LIBRARY, is_made_for, with_bytecode
 from edgeward.kit.errors import Unavailable, Unsupported, WrongInput
-from edgeward.kit.tars import Archive, Entry, tar_gz
+from edgeward.kit.tars import FORMAT, Archive, Entry, tar_gz
 from edgeward.kit.wheels import Abi
 
 DEFAULT = "bookworm"
@@ -44,9 +44,8 @@ def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     """Debian's `suite` for `arch` as one layer, made once and kept below ~/.cache/edgeward."""
     python = abi(suite, "any").python
     packages = f"python3-minimal,libpython{python[0]}.{python[1]}-stdlib,libgomp1,libstdc++6"
-    key = hashlib.sha256(
-        f"{packages} {_LEFT_OUT.pattern} {_PLACES} {_USERS} {is_made_for(python)} {OF_LIBRARY.pattern}".encode()
-    ).hexdigest()[:12]
+    rules = (FORMAT, packages, _LEFT_OUT.pattern, _PLACES, _USERS, is_made_for(python), OF_LIBRARY.pattern)
+    key = hashlib.sha256(repr(rules).encode()).hexdigest()[:12]
     folder = Path.home() / _CACHE
     path = folder / f"debian-{suite}-{arch}-{key}.tar.gz"
     if path.is_file() and not anew:

@@ -14,6 +14,10 @@ EPOCH = 1_577_836_800
 """The time of every file, 1 January 2020: when a file was written tells nothing that its digest does not."""
 
 
+FORMAT = "gnu-1"
+"""Changes where the bytes of the same files do. dpkg reads no other headers than GNU's."""
+
+
 class Entry(NamedTuple):
     """A file; a folder, where the path ends with a slash; a link, where `link` is given. The folders above it need not
     be named."""
@@ -86,7 +90,7 @@ class _Hashing:
 
 
 def _write(file: "io.BytesIO | _Hashing", entries: Iterable[Entry]) -> None:
-    with tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+    with tarfile.open(fileobj=file, mode="w|", format=tarfile.GNU_FORMAT) as archive:  # type: ignore[call-overload]
         made = set[PurePosixPath]()
         for entry in sorted(entries):
             for folder in reversed(PurePosixPath(entry.path).parents[:-1]):

@@ -271,3 +271,15 @@ def test_the_sink_of_the_page_counts_what_a_run_answers(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "edgeward", *map(str, arguments)]
         subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
     assert sum(json.loads((tmp_path / "seen.json").read_bytes()).values()) == 10
+
+
+def test_the_packer_of_the_page_writes_what_export_puts(tmp_path: Path) -> None:
+    environment = install(ROOT / "docs" / "adding" / "a-packer.md", tmp_path)
+    bundle = ROOT / "tests" / "golden" / "bundle-v1-good"
+    words = ["export", bundle, "--as", "script", "-o", "out", "--key", bundle.parent / "signer.pub"]
+    command = [sys.executable, "-m", "edgeward", *map(str, words)]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
+    made = tmp_path / "out" / "golden.sh"
+    assert os.access(made, os.X_OK)
+    assert "--env ORT_DISABLE_TELEMETRY=1 " in made.read_text()
+    subprocess.run(["sh", "-n", made], check=True, timeout=60)

@@ -81,7 +81,7 @@ def command(
         service = service._replace(contents=contents, machines=machines, within=within)
     packed = packer.pack(verified, service)
     exporting.write(packed, target, overwrite=overwrite)
-    _tell(packed, target, form, as_json=as_json)
+    _tell(packed, target, form, verified.manifest.name, as_json=as_json)
 
 
 def _machines(
@@ -104,7 +104,7 @@ def _machines(
     return tuple(made)
 
 
-def _tell(packed: "Sequence[PackedFile]", target: Path, form: str, *, as_json: bool) -> None:
+def _tell(packed: "Sequence[PackedFile]", target: Path, form: str, name: str, *, as_json: bool) -> None:
     from edgeward.cli import exporting
 
     paths = [one.path for one in packed if "blobs/" not in one.path]
@@ -119,5 +119,5 @@ def _tell(packed: "Sequence[PackedFile]", target: Path, form: str, *, as_json: b
         console.say(f"image  {digest}")
         for line in exporting.sizes(target):
             console.say(line)
-    for line in exporting.next_steps(form, target):
+    for line in exporting.next_steps(form, target, name):
         console.say(f"next: {line}")

@@ -96,7 +96,18 @@ def _blob(target: Path, digest: str) -> Any:
     return json.loads((target / "blobs" / digest.replace(":", "/")).read_bytes())
 
 
-def next_steps(form: str, target: Path) -> Iterator[str]:
-    if form == "oci-image":
-        yield f"podman load -i {target}"
-        yield f"skopeo copy --all oci:{target} docker://REGISTRY/NAME:TAG"
+def next_steps(form: str, target: Path, name: str) -> Sequence[str]:
+    """Commands for a person who has the result."""
+    known = {
+        "oci-image": (
+            f'podman tag "$(podman pull -q oci:{target})" localhost/edgeward-{name}:1',
+            f"skopeo copy --all oci:{target} docker://REGISTRY/{name}:1",
+        ),
+        "containerfile": (f"podman build -t localhost/edgeward-{name}:1 {target}",),
+        "quadlet": (f"sudo cp {target}/*.container /etc/containers/systemd/ && sudo systemctl daemon-reload",),
+        "compose": (f"docker compose -f {target}/compose.yaml up -d",),
+        "kubernetes": (f"kubectl apply -f {target}/daemonset.yaml", f"podman kube play {target}/pod.yaml"),
+        "helm": (f"helm install {name} {target}/edgeward-{name}",),
+        "deb": (f"sudo apt install ./{target.name}/*_amd64.deb ./{target.name}/*_all.deb",),
+    }
+    return known.get(form, ())

@@ -106,6 +106,17 @@ def test_the_arm64_image_gives_the_same_answers(shipped: Shipped, tmp_path: Path
     np.testing.assert_allclose(told["answer"], told["wanted"], rtol=1e-4, atol=1e-4)
 
 
+def test_a_model_alone_is_mounted_over_the_images(shipped: Shipped) -> None:
+    model = shipped.host.podman("pull", "-q", f"oci:{shipped.export('model-image')}")
+    mount = f"type=image,source={model},destination=/bundle"
+    container = shipped.host.podman("run", "-d", *WALLS, "--mount", mount, shipped.name)
+    shipped.host.wait(container)
+    mounts = shipped.host.podman("exec", container, "python", "-c", "print(open('/proc/mounts').read())")
+    assert any(line.split()[1] == "/bundle" for line in mounts.splitlines())
+    told = shipped.host.ask(container)
+    np.testing.assert_allclose(told["answer"], told["wanted"], rtol=1e-4, atol=1e-4)
+
+
 def test_podman_plays_the_pod(shipped: Shipped) -> None:
     port = free_port()
     pod = shipped.export("kubernetes", "--port", port) / "pod.yaml"

@@ -58,6 +58,7 @@ class Container(NamedTuple):
     cpus: int
     start_s: int
     published: str
+    model_image: str = ""
 
 
 def container_of(manifest: Manifest, image: str, host: str, port: int, threads: int | None) -> Container:

@@ -24,10 +24,11 @@ def name_of(said: containers.Container) -> str:
 
 
 def daemons(
-    said: containers.Container, image: str, selector: Sequence[str], resources: Sequence[str] | None = None
-) -> list[str]:
-    """A pod on every node that `selector` fits, and a service that answers on a node who asks there. `image`, and the
-    lines of `selector` and `resources`, may be a template's."""
+    said: containers.Container, image: str, selector: Sequence[str], resources: Sequence[str] | None = None,
+    model: str = "",
+) -> list[str]:  # fmt: skip
+    """A pod on every node that `selector` fits, and a service that answers on a node who asks there. `image`, `model`,
+    and the lines of `selector` and `resources`, may be a template's."""
     name = name_of(said)
     return [
         "apiVersion: apps/v1",
@@ -42,7 +43,7 @@ def daemons(
         *_indented(_labels(said), 8),
         "    spec:",
         *_indented(selector, 6),
-        *_indented(pod(said, image, resources), 6),
+        *_indented(pod(said, image, resources, model=model), 6),
         "---",
         "apiVersion: v1",
         "kind: Service",
@@ -63,10 +64,12 @@ def node_label(said: containers.Container) -> str:
 
 
 def pod(
-    said: containers.Container, image: str, resources: Sequence[str] | None = None, *, alone: bool = False
-) -> list[str]:
-    """The spec of a pod; `image` and the lines of `resources` may be a template's. `alone` it is for Podman, which
-    makes calls of curl of probes by HTTP, runs others in a shell, and opens the ports that the pod names."""
+    said: containers.Container, image: str, resources: Sequence[str] | None = None, *, model: str = "",
+    alone: bool = False,
+) -> list[str]:  # fmt: skip
+    """The spec of a pod; `image`, `model` and the lines of `resources` may be a template's. `alone` it is for Podman,
+    which makes calls of curl of probes by HTTP, runs others in a shell, and opens the ports that the pod names."""
+    mounted = bool(said.model_image) and not alone
     return [
         "# It asks nothing of the cluster, and nothing of the cluster is told to it.",
         "automountServiceAccountToken: false",
@@ -97,9 +100,21 @@ def pod(
         *_indented(resources or resources_of(said), 4),
         "    volumeMounts:",
         "      - {name: tmp, mountPath: /tmp}",
+        *([f"      - {{name: model, mountPath: {containers.BUNDLE}, readOnly: true}}"] if mounted else []),
         *_nodes(said, "    "),
         "volumes:",
         f"  - {{name: tmp, emptyDir: {{medium: Memory, sizeLimit: {containers.TEMPORARY_BYTES // _MIB}Mi}}}}",
+        *(_model(model or json.dumps(said.model_image)) if mounted else []),
+    ]
+
+
+def _model(reference: str) -> list[str]:
+    return [
+        "  # Over the model in the image; an update transfers this alone. Kubernetes 1.35, or its gate ImageVolume.",
+        "  - name: model",
+        "    image:",
+        f"      reference: {reference}",
+        "      pullPolicy: IfNotPresent",
     ]
 
 

@@ -24,6 +24,7 @@ _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,254}")
 @click.option("--base", default="debian", show_default=True, help="What an image stands on: debian, or oci:FOLDER.")
 @click.option("--arch", "arches", multiple=True, type=click.Choice(_ARCHES), help="For this processor; default: both.")
 @click.option("--image", default="", metavar="NAME", help="The image's name, where it is started by name.")
+@click.option("--model-image", default="", metavar="NAME", help="The model alone as an image, mounted by a cluster.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="The device's address to serve on.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
 @click.option(
@@ -42,6 +43,7 @@ def command(
     base: str,
     arches: tuple[str, ...],
     image: str,
+    model_image: str,
     host: str,
     port: int,
     threads: int | None,
@@ -66,8 +68,9 @@ def command(
     from edgeward.cli import exporting
     from edgeward.kit import files
 
-    if image and not _REFERENCE.fullmatch(image):
-        raise click.UsageError(f"--image {image!r}: is no name of an image, such as registry.example/digits:1")
+    for option, name in (("--image", image), ("--model-image", model_image)):
+        if name and not _REFERENCE.fullmatch(name):
+            raise click.UsageError(f"{option} {name!r}: is no name of an image, such as registry.example/digits:1")
     packer = packers.load(form)
     verified, contents = exporting.copied(find_bundle(bundle), trusted_keys(keys))
     target = output or Path(f"{verified.manifest.name}-{form}")
@@ -75,10 +78,11 @@ def command(
     service = packers.Service(
         f"{exporting.HOME}/bin/python", exporting.PLACE.format(verified.manifest.name), host, port, threads, image=image
     )
+    service = service._replace(model_image=model_image, contents=contents)
     if isinstance(packer, packers.Whole):
         machines = _machines(packer, verified.manifest.runtime, base, arches or _ARCHES, extras, only_in, fresh)
         within = packers.load(packer.within).pack(verified, service) if packer.within else ()
-        service = service._replace(contents=contents, machines=machines, within=within)
+        service = service._replace(machines=machines, within=within)
     packed = packer.pack(verified, service)
     exporting.write(packed, target, overwrite=overwrite)
     _tell(packed, target, form, verified.manifest.name, as_json=as_json)
@@ -117,7 +121,7 @@ def _tell(packed: "Sequence[PackedFile]", target: Path, form: str, name: str, *,
     console.say(f"wrote {target}: {', '.join(paths)}")
     if digest:
         console.say(f"image  {digest}")
-        for line in exporting.sizes(target):
-            console.say(line)
+    for line in exporting.sizes(target) if form == "oci-image" else ():
+        console.say(line)
     for line in exporting.next_steps(form, target, name):
         console.say(f"next: {line}")

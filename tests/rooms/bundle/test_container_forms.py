@@ -66,6 +66,20 @@ def test_kubernetes_admits_the_manifests(other: Verified) -> None:
     assert devices == wanted.get(other.manifest.runtime, set())
 
 
+def test_a_model_that_is_an_image_of_its_own_is_mounted_over_the_images(verified: Verified, tmp_path: Path) -> None:
+    service = SERVICE._replace(model_image="registry.example/golden-model:2")
+    daemons, _ = check_kubernetes(texts("kubernetes", verified, service)["daemonset.yaml"])
+    spec = daemons["spec"]["template"]["spec"]
+    assert spec["volumes"][-1]["image"] == {"reference": service.model_image, "pullPolicy": "IfNotPresent"}
+    assert {"name": "model", "mountPath": "/bundle", "readOnly": True} in spec["containers"][0]["volumeMounts"]
+    for path, text in texts("helm", verified, service).items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    ((_, text),) = helm_python.Chart.load(str(tmp_path / "edgeward-golden")).render(name="golden").items()
+    assert check_kubernetes(text)[0]["spec"]["template"]["spec"]["volumes"] == spec["volumes"]
+    assert "model" not in texts("kubernetes", verified, service)["pod.yaml"].partition("volumes:")[2]
+
+
 def test_helm_renders_the_chart_to_what_kubernetes_admits(other: Verified, tmp_path: Path) -> None:
     for path, text in texts("helm", other).items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

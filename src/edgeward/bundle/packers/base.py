@@ -47,7 +47,8 @@ class Service(NamedTuple):
 
     `python` is the interpreter there that has edgeward. `bundle` is the bundle's folder there, which may be a link that
     is switched when the bundle is renewed. `systemd` is the version of the machine's service manager. With a `duty` it
-    runs that, and serves on no port. For a container, `image` is the name that it is started by. What is packed whole
+    runs that, and serves on no port. For a container, `image` is the name that it is started by,
+    and `model_image` that of the bundle alone, which a cluster mounts over the image's own. What is packed whole
     takes the bundle's own files, `contents`, for some `machines`, and with `within` the files of another packer.
     """
 
@@ -59,6 +60,7 @@ class Service(NamedTuple):
     systemd: int = 252
     duty: Duty | None = None
     image: str = ""
+    model_image: str = ""
     contents: tuple[PackedFile, ...] = ()
     machines: tuple[Machine, ...] = ()
     within: tuple[PackedFile, ...] = ()
@@ -83,4 +85,6 @@ class Whole(Protocol):
 
 def container(bundle: VerifiedBundle, service: Service) -> Container:
     """How the bundle runs in a container."""
-    return container_of(bundle.manifest, service.image, service.host, service.port, service.threads)
+    return container_of(bundle.manifest, service.image, service.host, service.port, service.threads)._replace(
+        model_image=service.model_image
+    )

@@ -15,7 +15,9 @@ class Helm:
         said = container(bundle, service)
         name = pods.name_of(said)
         selector = [*_values("nodeSelector", 8), *_values("tolerations", 8)]
-        daemons = pods.daemons(said, "{{ .Values.image | quote }}", selector, _values("resources", 12))
+        daemons = pods.daemons(
+            said, "{{ .Values.image | quote }}", selector, _values("resources", 12), "{{ .Values.modelImage | quote }}"
+        )
         chart = [
             "apiVersion: v2",
             f"name: {name}",
@@ -26,6 +28,7 @@ class Helm:
         ]
         values = [
             f"image: {json.dumps(said.image)}",
+            *([f"modelImage: {json.dumps(said.model_image)}"] if said.model_image else []),
             "# It runs on every node that has these labels.",
             f'nodeSelector: {{kubernetes.io/os: linux, {pods.node_label(said)}: "true"}}',
             "tolerations: []",

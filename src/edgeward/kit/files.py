@@ -108,7 +108,7 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         yield work
         _sync_tree(work)
         check_output_folder(folder, overwrite=overwrite)  # another run may have taken the name meanwhile
-        _take_name(work, folder)
+        take_name(work, folder)
     except BaseException as error:
         shutil.rmtree(work, ignore_errors=True)
         if isinstance(error, OSError) and (error.filename is None or str(work) in str(error.filename)):
@@ -118,7 +118,8 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         os.close(lock)
 
 
-def _take_name(work: Path, folder: Path) -> None:
+def take_name(work: Path, folder: Path) -> None:
+    """Gives the folder `work` the name `folder` in one step; what had that name is removed."""
     if not folder.exists():
         work.rename(folder)
     elif _exchange(work, folder):

@@ -9,6 +9,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from edgeward.bundle.bytecode import OF_LIBRARY, is_made_for, with_bytecode
 from edgeward.kit.errors import Unavailable, Unsupported, WrongInput
@@ -18,6 +19,8 @@ from edgeward.kit.wheels import Abi
 DEFAULT = "bookworm"
 _PYTHONS = {"bookworm": (11, 36), "trixie": (13, 41)}
 """Of each Debian, the second numbers of its Python and its glibc."""
+_VERSION = 3
+"""Counts the changes of what is put in beside the packages: what was made by others is made anew."""
 _CACHE = Path(".cache") / "edgeward" / "bases"
 _LEFT_OUT = re.compile(
     r"usr/share/(?!doc/[^/]+/copyright$|zoneinfo).*"  # licences stay
@@ -29,6 +32,9 @@ _LEFT_OUT = re.compile(
 )
 """Of the packages that we name and those that these need: what makes packages, texts in other languages, libraries
 of parts of Python that nothing here imports."""
+_CHANGELOG = re.compile(
+    r"usr/share/doc/((?!lib(?:db5|gssapi|k5|krb5|nsl|readline|tirpc|ncurses))[^/]+)/changelog\.Debian\.gz"
+)
 _PLACES = (
     Entry("dev/"), Entry("proc/"), Entry("sys/"), Entry("run/"), Entry("tmp/", mode=0o1777),
     Entry("var/tmp/", mode=0o1777),
@@ -44,7 +50,7 @@ def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     """Debian's `suite` for `arch` as one layer, made once and kept below ~/.cache/edgeward."""
     python = abi(suite, "any").python
     packages = f"python3-minimal,libpython{python[0]}.{python[1]}-stdlib,libgomp1,libstdc++6"
-    rules = (FORMAT, packages, _LEFT_OUT.pattern, _PLACES, _USERS, is_made_for(python), OF_LIBRARY.pattern)
+    rules = (_VERSION, FORMAT, packages, _LEFT_OUT.pattern, _PLACES, _USERS, is_made_for(python), OF_LIBRARY.pattern)
     key = hashlib.sha256(repr(rules).encode()).hexdigest()[:12]
     folder = Path.home() / _CACHE
     path = folder / f"debian-{suite}-{arch}-{key}.tar.gz"
@@ -54,7 +60,7 @@ def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / "root.tar"
         _bootstrap(suite, arch, packages, made)
-        return tar_gz(with_bytecode(_entries(made), python), path)
+        return tar_gz(with_bytecode(_entries(made, arch), python), path)
 
 
 def abi(suite: str, arch: str) -> Abi:
@@ -81,18 +87,32 @@ def _bootstrap(suite: str, arch: str, packages: str, made: Path) -> None:
         raise Unavailable(f"Debian's packages for {arch} cannot be had: {reason}", hint=" ".join([*command[:-1], "-"]))
 
 
-def _entries(root: Path) -> Iterator[Entry]:
+def _entries(root: Path, arch: str) -> Iterator[Entry]:
+    """What is kept. Since Debian 13 packages have nothing outside of /usr; another one makes the links to it."""
+    tops = set[str]()
     with tarfile.open(root) as archive:
         for member in archive:
             path = member.name.removeprefix("./")
+            if (found := _CHANGELOG.fullmatch(path)) and member.isfile():
+                yield _told(found[1], arch, archive.extractfile(member))
             if member.isdir() or _LEFT_OUT.fullmatch(path) or not (member.issym() or member.isfile() or member.islnk()):
                 continue
+            tops.add(path.partition("/")[0])
             if member.issym():
                 yield Entry(path, link=member.linkname)
             elif (file := archive.extractfile(member)) is not None:
                 yield Entry(path, file.read(), member.mode & 0o755)
+    yield from (Entry(name, link=f"usr/{name}") for name in ("bin", "lib", "lib64", "sbin") if name not in tops)
     yield from _PLACES
     yield from _USERS
+
+
+def _told(package: str, arch: str, changelog: IO[bytes] | None) -> Entry:
+    """What tells a scanner that this package is in the image, in the place where images without dpkg have it."""
+    with gzip.open(changelog) as lines:  # type: ignore[arg-type]
+        source, version = re.match(r"(\S+) \(([^)]+)\)", lines.readline().decode(errors="replace")).groups()  # type: ignore[union-attr]
+    said = f"Package: {package}\nStatus: install ok installed\nSource: {source}\nVersion: {version}\n"
+    return Entry(f"var/lib/dpkg/status.d/{package}", f"{said}Architecture: {arch}\n".encode())
 
 
 def _read(path: Path) -> Archive:

@@ -109,6 +109,6 @@ def next_steps(form: str, target: Path, name: str) -> Sequence[str]:
         "compose": (f"docker compose -f {target}/compose.yaml up -d",),
         "kubernetes": (f"kubectl apply -f {target}/daemonset.yaml", f"podman kube play {target}/pod.yaml"),
         "helm": (f"helm install {name} {target}/edgeward-{name}",),
-        "deb": (f"sudo apt install ./{target.name}/*_amd64.deb ./{target.name}/*_all.deb",),
+        "deb": (f"sudo dpkg --install {target}/*_amd64.deb {target}/*_all.deb",),
     }
     return known.get(form, ())

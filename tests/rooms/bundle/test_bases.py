@@ -1,13 +1,17 @@
 """What an image stands on is found in its layers, and what cannot carry ours is told."""
 
+import os
+import platform
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from edgeward.bundle import debian
 from edgeward.bundle.bases import open_base
 from edgeward.bundle.images import Images
-from edgeward.kit.errors import EdgewardError, Refused, Unsupported, WrongInput
+from edgeward.kit.errors import EdgewardError, Refused, Unavailable, Unsupported, WrongInput
 from edgeward.kit.tars import Entry
 from edgeward.kit.wheels import Abi
 
@@ -90,3 +94,21 @@ def test_an_altered_layer_of_a_base_is_refused(tmp_path: Path) -> None:
     layer.write_bytes(data)
     with pytest.raises(Refused, match="altered"):
         open_base(reference, "arm64")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="chroot wants root")
+@pytest.mark.parametrize("suite", ["bookworm", "trixie"])
+def test_the_python_of_a_debian_made_here_starts_and_scanners_find_its_packages(suite: str, tmp_path: Path) -> None:
+    try:
+        base = open_base(f"debian:{suite}", "amd64" if platform.machine() == "x86_64" else "arm64")
+    except (Unavailable, Unsupported) as error:
+        pytest.skip(error.message)
+    assert base.abi == debian.abi(suite, base.abi.arch), "the table of Debians is wrong"
+    subprocess.run(["tar", "-C", tmp_path, "-xzf", base.layers[0].path], check=True, timeout=60)
+    code = "import asyncio, ctypes, lzma, sqlite3, ssl, sys; print(sys.version_info[1])"
+    done = subprocess.run(["chroot", tmp_path, base.python, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == [str(base.abi.python[1])], done.stderr
+    listed = (tmp_path / "var/lib/dpkg/status.d/libc6").read_text()
+    assert f"Version: 2.{base.abi.glibc}-" in listed
+    assert not list(tmp_path.glob("**/bin/*sh")), "there is a shell"

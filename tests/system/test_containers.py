@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 from container_host import GOLDEN, Emulation, Host, edgeward, free_port
 
+sys.path.append(str(Path(__file__).resolve().parents[1] / "faults"))
+from registries import needs_registry, registry
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(container_host.missing() is not None, reason=str(container_host.missing())),
@@ -49,8 +52,10 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shipped]:
         made.host.close()
 
 
-def inspected(reference: str) -> dict[str, object]:
-    done = subprocess.run(["skopeo", "inspect", "--raw", reference], capture_output=True, check=True, timeout=60)
+def inspected(reference: str, *options: str) -> dict[str, object]:
+    done = subprocess.run(
+        ["skopeo", "inspect", "--raw", *options, reference], capture_output=True, check=True, timeout=60
+    )
     found: dict[str, object] = json.loads(done.stdout)
     return found
 
@@ -90,6 +95,23 @@ def test_skopeo_copies_both_processors_whole(shipped: Shipped, tmp_path: Path) -
         ["skopeo", "copy", "-q", "--all", f"oci:{shipped.image}", f"oci:{tmp_path / 'copy'}:1"], check=True, timeout=120
     )
     assert inspected(f"oci:{tmp_path / 'copy'}:1") == inspected(f"oci:{shipped.image}")
+
+
+@needs_registry
+def test_push_takes_it_to_a_registry_whole(shipped: Shipped, tmp_path: Path) -> None:
+    with registry(tmp_path / "registry") as host:
+        assert edgeward("push", shipped.image, f"{host}/digits:1").stdout.startswith(f"pushed {host}/digits:1@sha256:")
+        assert inspected(f"docker://{host}/digits:1", "--tls-verify=false") == inspected(f"oci:{shipped.image}")
+        both = [
+            "skopeo",
+            "copy",
+            "-q",
+            "--all",
+            "--src-tls-verify=false",
+            f"docker://{host}/digits:1",
+            f"oci:{tmp_path}/b",
+        ]
+        subprocess.run(both, check=True, timeout=120)
 
 
 def test_the_arm64_image_gives_the_same_answers(shipped: Shipped, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""What an image stands on: Python and a C library, from a layout on disk or made here of Debian's packages."""
+"""What an image stands on, Python and a C library: from a registry, a layout on disk, or Debian's packages."""
 
 import gzip
+import hashlib
 import re
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -11,12 +12,14 @@ import msgspec
 
 from edgeward.bundle import debian
 from edgeward.bundle.layout import INDEX_TYPE, MANIFEST_TYPE
+from edgeward.bundle.registry import Reference, fetch, parse
 from edgeward.kit.blobs import Blobs
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.kit.wheels import Abi
 
 ARCHES = {"amd64": "x86_64", "arm64": "aarch64"}
 """As images and Debian name processors, and as the kernel does."""
+_CACHE = Path(".cache") / "edgeward" / "bases"
 LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 _DOCKER_INDEX = "application/vnd.docker.distribution.manifest.list.v2+json"
 _DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -95,10 +98,34 @@ def open_base(reference: str, arch: str, *, anew: bool = False) -> Base:
         return _looked_at(f"debian:{rest or debian.DEFAULT}", "", arch, (Layer(*made),), (), None)
     if kind == "oci":
         return _from_layout(reference, Path(rest), arch)
-    raise WrongInput(
-        f"--base {reference}: is neither oci:FOLDER nor debian",
-        hint=f"skopeo copy docker://{reference} oci:base && edgeward export … --base oci:base",
-    )
+    return _from_registry(reference, arch, anew=anew)
+
+
+def _from_registry(text: str, arch: str, *, anew: bool) -> Base:
+    """Of a tag, what was brought the first time; of a digest there is nothing newer."""
+    try:
+        reference = parse(text)
+    except WrongInput:
+        reference = None
+    if not isinstance(reference, Reference):
+        raise WrongInput(
+            f"--base {text}: is neither debian nor oci:FOLDER, nor an image HOST/NAME:TAG",
+            hint="--base registry-1.docker.io/library/python:3.13-slim",
+        )
+    key = hashlib.sha256(f"{text} {arch}".encode()).hexdigest()[:32]
+    folder = Path.home() / _CACHE / key
+    if anew or not (folder / "index.json").is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        fetch(reference, folder, choose=lambda data: _digest_for(data, arch, text))
+    return _from_layout(f"oci:{folder}", folder, arch)._replace(name=text)
+
+
+def _digest_for(index: bytes, arch: str, where: str) -> str:
+    """The manifest for `arch` in an index."""
+    for one in _decoded(index, _Index, where).manifests:
+        if one.platform is not None and (one.platform.os, one.platform.architecture) == ("linux", arch):
+            return str(one.digest)
+    raise WrongInput(f"{where}: has no image for linux/{arch}")
 
 
 def _from_layout(reference: str, folder: Path, arch: str) -> Base:

@@ -21,7 +21,12 @@ _REFERENCE = re.compile(r"[a-z0-9][A-Za-z0-9._:/@-]{0,254}")
 @click.argument("bundle", type=PATH)
 @click.option("--as", "form", required=True, metavar="FORM", help="oci-image, quadlet, compose, kubernetes, deb …")
 @click.option("-o", "--output", type=PATH, metavar="DIR", help="The folder to write; by default NAME-FORM.")
-@click.option("--base", default="debian", show_default=True, help="What an image stands on: debian, or oci:FOLDER.")
+@click.option(
+    "--base",
+    default="debian",
+    show_default=True,
+    help="What an image stands on: debian, an image HOST/NAME:TAG, or oci:FOLDER.",
+)
 @click.option("--arch", "arches", multiple=True, type=click.Choice(_ARCHES), help="For this processor; default: both.")
 @click.option("--image", default="", metavar="NAME", help="The image's name, where it is started by name.")
 @click.option("--model-image", default="", metavar="NAME", help="The model alone as an image, mounted by a cluster.")

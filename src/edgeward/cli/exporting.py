@@ -101,9 +101,9 @@ def next_steps(form: str, target: Path, name: str) -> Sequence[str]:
     known = {
         "oci-image": (
             f'podman tag "$(podman pull -q oci:{target})" localhost/edgeward-{name}:1',
-            f"skopeo copy --all oci:{target} docker://REGISTRY/{name}:1",
+            f"edgeward push {target} REGISTRY/{name}:1",
         ),
-        "model-image": (f"skopeo copy --all oci:{target} docker://REGISTRY/{name}-model:1",),
+        "model-image": (f"edgeward push {target} REGISTRY/{name}-model:1",),
         "containerfile": (f"podman build -t localhost/edgeward-{name}:1 {target}",),
         "quadlet": (f"sudo cp {target}/*.container /etc/containers/systemd/ && sudo systemctl daemon-reload",),
         "compose": (f"docker compose -f {target}/compose.yaml up -d",),

@@ -3,14 +3,19 @@
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+sys.path.append(str(Path(__file__).resolve().parents[2] / "faults"))
+from registries import needs_registry, registry
+
 from edgeward.bundle import debian
 from edgeward.bundle.bases import open_base
 from edgeward.bundle.images import Images
+from edgeward.bundle.registry import Reference, push
 from edgeward.kit.errors import EdgewardError, Refused, Unavailable, Unsupported, WrongInput
 from edgeward.kit.tars import Entry
 from edgeward.kit.wheels import Abi
@@ -71,7 +76,7 @@ def test_a_base_that_cannot_carry_ours_is_told(
 @pytest.mark.parametrize(
     ("reference", "sentence"),
     [
-        ("python:3.11-slim", "is neither oci:FOLDER nor debian"),
+        ("python:3.11-slim", "is neither debian nor oci:FOLDER, nor an image HOST/NAME:TAG"),
         ("oci:nowhere", "is no OCI image layout"),
         ("debian:potato", "Debian 'potato' is not known; there are bookworm, trixie"),
     ],
@@ -94,6 +99,22 @@ def test_an_altered_layer_of_a_base_is_refused(tmp_path: Path) -> None:
     layer.write_bytes(data)
     with pytest.raises(Refused, match="altered"):
         open_base(reference, "arm64")
+
+
+@needs_registry
+def test_a_base_of_a_registry_is_brought_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    layout(tmp_path / "base", [LIBC, PYTHON])
+    with registry(tmp_path / "registry") as host:
+        push(tmp_path / "base", Reference(host, "python", "slim"))
+        base = open_base(f"{host}/python:slim", "arm64")
+        with pytest.raises(WrongInput, match="has no image for linux/amd64"):
+            open_base(f"{host}/python:slim", "amd64")
+    assert (base.name, base.python) == (f"{host}/python:slim", "/usr/local/bin/python3.11")
+    assert open_base(f"{host}/python:slim", "arm64") == base, "it is here and was asked for again"
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        open_base(f"{host}/python:slim", "arm64", anew=True)
+    assert open_base(f"{host}/python:slim", "arm64") == base, "a failed try took away what was there"
 
 
 @pytest.mark.slow

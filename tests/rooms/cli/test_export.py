@@ -45,7 +45,11 @@ def test_the_model_alone_is_the_same_image_each_time(tmp_path: Path) -> None:
         ((GOLDEN / "bundle-v1-flipped-bit-model", "--as", "compose"), 6, "altered"),
         ((GOLDEN / "bundle-v1-unsigned", "--as", "compose"), 6, "is not signed"),
         (("nothing", "--as", "compose"), 2, "nothing: no such bundle"),
-        ((GOOD, "--as", "oci-image", "--base", "busybox"), 2, "--base busybox: is neither oci:FOLDER nor debian"),
+        (
+            (GOOD, "--as", "oci-image", "--base", "busybox"),
+            2,
+            "--base busybox: is neither debian nor oci:FOLDER, nor an image HOST/NAME:TAG",
+        ),
         ((GOOD, "--as", "deb", "--base", "oci:there"), 2, "--base oci:there: a package is for a Debian"),
         ((GOOD, "--as", "compose", "-o", "full"), 2, "full: the output folder exists and is not empty"),
     ],

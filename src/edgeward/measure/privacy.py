@@ -50,9 +50,22 @@ OWN = (
         state="no outgoing connection to any other host",
     ),
     Contact(
+        part="edgeward push, pull, copy",
+        hosts=(),
+        when="only to the registry that you name, its mirrors that you name, and where it sends them for the bytes",
+        state="no outgoing connection to any other host",
+    ),
+    Contact(
+        part="edgeward deploy, export, --target HOST",
+        hosts=(),
+        when="to the host, and the registry of a base, that you name; for packages that are not kept here yet, pip "
+        "asks the index and mmdebstrap the mirror that they are set to here",
+        state="no outgoing connection to any other host",
+    ),
+    Contact(
         part="edgeward, every other verb",
         hosts=(),
-        when="never: no verb opens a connection except inside this machine",
+        when="never, but for ssh to a HOST that you name: no verb opens a connection except inside this machine",
         state="no outgoing connection; no account, no update check, no reports",
     ),
 )

@@ -46,9 +46,11 @@ def _runtime(machine: Machine, bundle: VerifiedBundle) -> PackedFile:
     following = f"{machine.abi.python[0]}.{machine.abi.python[1] + 1}"
     runtime = _slug(bundle.manifest.runtime)
     entries = [*machine.environment, *(one for part in machine.parts for one in entries_of(part.path))]
+    parts = "".join(part.digest for part in machine.parts)
+    version = f"{__version__}+{hashlib.sha256(parts.encode()).hexdigest()[:8]}"  # other contents have another version
     said = {
         "Package": f"edgeward-{runtime}",
-        "Version": __version__,
+        "Version": version,
         "Architecture": machine.arch,
         "Depends": f"python3 (>= {python}), python3 (<< {following}~), libc6 (>= 2.{machine.abi.glibc}), {_LIBRARIES}",
         "Provides": "edgeward-runtime",
@@ -56,7 +58,7 @@ def _runtime(machine: Machine, bundle: VerifiedBundle) -> PackedFile:
         "Replaces": "edgeward-runtime",
         "Description": f"serves bundles for {runtime}: edgeward and its packages, in /opt/edgeward",
     }
-    name = f"edgeward-{runtime}_{__version__}_{machine.arch}.deb"
+    name = f"edgeward-{runtime}_{version}_{machine.arch}.deb"
     return PackedFile(name, _archive(said, entries, {}))
 
 

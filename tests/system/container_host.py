@@ -37,6 +37,7 @@ answer = json.load(urllib.request.urlopen(urllib.request.Request(url, json.dumps
 ((_, wanted),) = expected.items()
 status = dict(line.split(":\\t", 1) for line in open("/proc/1/status").read().splitlines())
 told = {"answer": answer["outputs"][0]["data"], "wanted": wanted.ravel().tolist(), "status": status}
+told["devices"] = [len(open(f"/dev/{name}", "rb").read(8)) for name in ("null", "urandom")]
 told["machine"] = __import__("platform").machine()
 print(json.dumps(told))
 """

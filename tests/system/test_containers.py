@@ -69,6 +69,7 @@ def test_it_answers_without_a_network_and_without_privileges(shipped: Shipped) -
     assert status["Uid"].split() == ["65532"] * 4
     assert {status[name] for name in ("CapEff", "CapPrm", "CapBnd", "CapInh")} == {"0" * 16}
     assert status["NoNewPrivs"] == "1"
+    assert told["devices"] == [0, 8]
     shipped.host.podman("stop", "--time", "10", container)
     assert shipped.host.podman("inspect", "--format", "{{.State.ExitCode}}", container) == "0"
 

@@ -36,9 +36,9 @@ _CHANGELOG = re.compile(
     r"usr/share/doc/((?!lib(?:db5|gssapi|k5|krb5|nsl|readline|tirpc|ncurses))[^/]+)/changelog\.Debian\.gz"
 )
 _PLACES = (
-    Entry("dev/"), Entry("proc/"), Entry("sys/"), Entry("run/"), Entry("tmp/", mode=0o1777),
-    Entry("var/tmp/", mode=0o1777),
-)  # fmt: skip
+    *(Entry(f"{name}/", mode=0o755) for name in ("dev", "proc", "sys", "run")),
+    *(Entry(f"{name}/", mode=0o1777) for name in ("tmp", "var/tmp")),
+)
 _USERS = (
     Entry("etc/passwd", b"root:x:0:0:root:/root:/sbin/nologin\nedgeward:x:65532:65532::/tmp:/sbin/nologin\n"),
     Entry("etc/group", b"root:x:0:\nvideo:x:44:\nrender:x:105:\nedgeward:x:65532:\n"),

@@ -112,9 +112,6 @@ def test_a_base_of_a_registry_is_brought_once(tmp_path: Path, monkeypatch: pytes
             open_base(f"{host}/python:slim", "amd64")
     assert (base.name, base.python) == (f"{host}/python:slim", "/usr/local/bin/python3.11")
     assert open_base(f"{host}/python:slim", "arm64") == base, "it is here and was asked for again"
-    with pytest.raises(Unavailable, match="cannot be reached"):
-        open_base(f"{host}/python:slim", "arm64", anew=True)
-    assert open_base(f"{host}/python:slim", "arm64") == base, "a failed try took away what was there"
 
 
 @pytest.mark.slow

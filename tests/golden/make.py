@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from edgeward.bundle import Parts, SigningKey, assemble, load_key, packers, sign, trusted_keys, verify
 from edgeward.bundle.layout import FILE_PATH, Layout
-from edgeward.bundle.sign import add_signature
+from edgeward.bundle.signing import add_signature
 from edgeward.infer.runtimes.echo import EchoModel
 from edgeward.kit import codec
 from edgeward.records.bundle import SCHEMA_VERSION

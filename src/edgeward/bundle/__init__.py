@@ -1,26 +1,26 @@
 """The thing we ship: assembled, signed, verified. Nothing unverified runs: `verify` alone makes a VerifiedBundle."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from edgeward.bundle.assemble import Parts, assemble, reassemble
-from edgeward.bundle.keys import (
-    SigningKey,
-    Trust,
-    create_key,
-    default_key_path,
-    load_key,
-    load_or_create_key,
-    public_path_of,
-    trusted_keys,
-)
-from edgeward.bundle.layout import find_bundle
-from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test, threads_for
-from edgeward.bundle.sign import sign
-from edgeward.bundle.verify import VerifiedBundle, peek, report_of, verify
-from edgeward.bundle.versions import same_major
-
 if TYPE_CHECKING:
+    from edgeward.bundle.assembly import Parts, assemble, reassemble
+    from edgeward.bundle.keys import (
+        SigningKey,
+        Trust,
+        create_key,
+        default_key_path,
+        load_key,
+        load_or_create_key,
+        public_path_of,
+        trusted_keys,
+    )
+    from edgeward.bundle.layout import find_bundle
     from edgeward.bundle.plain import Identity, RawSamples, parts_of_onnx
+    from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test, threads_for
+    from edgeward.bundle.signing import sign
+    from edgeward.bundle.verified import VerifiedBundle, peek, report_of, verify
+    from edgeward.bundle.versions import same_major
 
 __all__ = [
     "Identity",
@@ -51,11 +51,31 @@ __all__ = [
     "verify",
 ]
 
+_PLACES = {
+    "assembly": ("Parts", "assemble", "reassemble"),
+    "keys": (
+        "SigningKey",
+        "Trust",
+        "create_key",
+        "default_key_path",
+        "load_key",
+        "load_or_create_key",
+        "public_path_of",
+        "trusted_keys",
+    ),
+    "layout": ("find_bundle",),
+    "plain": ("Identity", "RawSamples", "parts_of_onnx"),
+    "selftest": ("SelfTestResult", "expected_outputs", "open_predictor", "run_self_test", "threads_for"),
+    "signing": ("sign",),
+    "verified": ("VerifiedBundle", "peek", "report_of", "verify"),
+    "versions": ("same_major",),
+}
+_MODULES = {name: module for module, names in _PLACES.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    """Opens plain.py only for who packs a plain model: what runs a bundle does not pay for it."""
-    if name in ("Identity", "RawSamples", "parts_of_onnx"):
-        from edgeward.bundle import plain
-
-        return getattr(plain, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Opens a file of this room when a name of it is used: a device's caretaker does not pay for what makes bundles."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return found

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from edgeward.bundle.closure import HOME
 from edgeward.bundle.needs import needs_of
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 from edgeward.records.bundle import Manifest
 
 USER = 65532

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.bundle.assemble import Parts
+from edgeward.bundle.assembly import Parts
 from edgeward.bundle.selftest import expected_outputs
 from edgeward.bundle.versions import same_major
 from edgeward.infer import Predictor, Sample, runtimes

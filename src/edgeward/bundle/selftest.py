@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 from edgeward.bundle.versions import accepts
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit.clock import Clock, SystemClock

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgeward.bundle.checking import check
 from edgeward.bundle.keys import Trust
-from edgeward.bundle.verify import VerifiedBundle, verify
 from edgeward.kit import files
 from edgeward.kit.errors import Refused, Unavailable
 
@@ -43,28 +43,45 @@ class Store:
         finally:
             os.close(descriptor)
 
-    def put(self, folder: Path, trust: Trust) -> VerifiedBundle:
-        """Copies the bundle in `folder` here, and verifies the copy before it gets its name."""
-        digest = verify(folder, trust).bundle.digest
+    def put(self, folder: Path, trust: Trust) -> str:
+        """Copies the bundle in `folder` here, and verifies the copy before it gets its name; its digest."""
+        digest = check(folder, trust).digest
         place = self.folder_of(digest)
         if place.exists():
             try:
-                return verify(place, trust)
+                return check(place, trust).digest
             except Refused:  # damaged, or signed by another key: it is put anew
                 pass
         with files.new_folder(place, overwrite=True) as work:
             _copy(folder, work)
-            if verify(work, trust).bundle.digest != digest:
+            if check(work, trust).digest != digest:
                 raise Refused(f"{folder}: changed while it was copied")
-        return verify(place, trust)
+        return digest
+
+    def adopt(self, folder: Path, digest: str) -> None:
+        """Takes a folder of this file system over, whole and checked, as the bundle of `digest`."""
+        files.sync_tree(folder)
+        self.folder_of(digest).parent.mkdir(parents=True, exist_ok=True)
+        files.take_name(folder, self.folder_of(digest))
+
+    def blobs(self) -> "NearBlobs":
+        """What the bundles here hold, for one that shares some of it."""
+        return NearBlobs(self.root)
+
+    def used_bytes(self) -> int:
+        """What bundles take on the disk."""
+        return sum(path.stat().st_size for path in self.root.glob("bundles/*/blobs/sha256/*"))
 
     def folder_of(self, digest: str) -> Path:
         return self.root / "bundles" / digest.replace(":", "-")
 
-    def switch(self, name: str, digest: str | None, second: str | None = None) -> None:
+    def switch(self, name: str, digest: str | None, second: str | None = None, *, remember: bool = True) -> None:
         """Lets the service's link lead to the bundle of `digest`, in one step; None takes the link away. `second` is
-        one that it needs, too."""
+        one that it needs, too. The one before is kept to go back to, unless it is not to be remembered."""
         link = self.link_of(name)
+        before = self.current(name)
+        if remember and before is not None and digest is not None and before != digest:
+            self._lead(link.with_name("previous"), before)
         if digest is None:
             shutil.rmtree(link.parent, ignore_errors=True)
             return
@@ -86,6 +103,11 @@ class Store:
         """The digest that the service's link leads to, None where it has none."""
         return self._led_to(self.link_of(name))
 
+    def previous(self, name: str) -> str | None:
+        """The digest that it led to before; None where there is none to go back to."""
+        found = self._led_to(self.link_of(name).with_name("previous"))
+        return found if found is not None and self.folder_of(found).exists() else None
+
     def second(self, name: str) -> str | None:
         """The digest of the other bundle that the service needs, None where it needs one alone."""
         return self._led_to(self.link_of(name).with_name("second"))
@@ -97,11 +119,15 @@ class Store:
         return tuple(sorted(link.parent.name for link in self.root.glob("services/*/current")))
 
     def prune(self) -> None:
-        """Removes the bundles that no service's link leads to."""
-        used = {one for name in self.services() for one in (self.current(name), self.second(name))}
+        """Removes the bundles that no service's link leads to, now or before, and what was left half-way."""
+        used = {one for name in self.services() for one in (self.current(name), self.second(name), self.previous(name))}
         for folder in self.root.glob("bundles/sha256-*"):
             if folder.name.replace("-", ":") not in used:
-                shutil.rmtree(folder)
+                gone = folder.with_name(f".gone-{folder.name}")
+                shutil.rmtree(gone, ignore_errors=True)
+                folder.rename(gone)  # a bundle is whole while it has its name
+        for gone in self.root.glob("bundles/.gone-*"):
+            shutil.rmtree(gone, ignore_errors=True)
 
 
 def _copy(layout: Path, work: Path) -> None:
@@ -113,3 +139,13 @@ def _copy(layout: Path, work: Path) -> None:
         with files.open_regular(layout / path) as source, (work / path).open("wb") as copy:
             shutil.copyfileobj(source, copy)
             (work / path).chmod(0o644)
+
+
+class NearBlobs:
+    """The blobs of all bundles of a store; who reads one checks it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def find(self, digest: str) -> Path | None:
+        return next(self._root.glob(f"bundles/sha256-*/blobs/{digest.replace(':', '/')}"), None)

@@ -175,7 +175,7 @@ def _install(
     store, name, unit = Store(), verified.manifest.name, unit_of(verified.manifest.name)
     limit_s = needs_of(verified.manifest, service.threads).start_s + 120
     with store.locked():
-        digest = store.put(place, trusted_keys(keys)).bundle.digest
+        digest = store.put(place, trusted_keys(keys))
         changed, first = deployment.install(
             unit, packed, store, name, digest, limit_s=limit_s,
             try_out=lambda: first_answers.ask(verified, service.host, service.port),

@@ -76,7 +76,7 @@ def install(planned: Planned, *, as_json: bool) -> None:
     deployment.check_kind(name, runs=True)
     limit_s = sum(needs_of(one.manifest, planned.service.threads).start_s for one in planned.bundles) + 120
     with store.locked():
-        digests = [store.put(folder, trusted_keys(planned.keys)).bundle.digest for folder in planned.folders]
+        digests = [store.put(folder, trusted_keys(planned.keys)) for folder in planned.folders]
         second = digests[1] if len(digests) > 1 else None
         changed, _ = deployment.install(
             unit, planned.packed, store, name, digests[0], limit_s=limit_s, second=second, try_out=lambda: None

@@ -106,7 +106,7 @@ def new_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         work.chmod(0o755)
         yield work
-        _sync_tree(work)
+        sync_tree(work)
         check_output_folder(folder, overwrite=overwrite)  # another run may have taken the name meanwhile
         take_name(work, folder)
     except BaseException as error:
@@ -172,7 +172,8 @@ def _remove(folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _sync_tree(root: Path) -> None:
+def sync_tree(root: Path) -> None:
+    """Every file and folder below `root` survives a power cut from now on."""
     for parent, _, names in os.walk(root):
         for name in names:
             descriptor = os.open(Path(parent) / name, os.O_RDONLY)

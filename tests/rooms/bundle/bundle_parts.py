@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from edgeward.bundle import Parts
 from edgeward.bundle.layout import FILE_PATH, Layout
-from edgeward.bundle.sign import add_signature
+from edgeward.bundle.signing import add_signature
 from edgeward.infer.runtimes.echo import EchoModel
 from edgeward.kit import codec
 from edgeward.records.model import Model, TensorSpec

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from edgeward.bundle.bases import Base
 from edgeward.bundle.containers import Container, container_of
 from edgeward.bundle.needs import Reach
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 from edgeward.kit.tars import Archive, Entry
 from edgeward.kit.wheels import Abi
 

@@ -4,7 +4,7 @@ import json
 
 from edgeward.bundle import containers
 from edgeward.bundle.packers.base import Machine, PackedFile, Packer, Service
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 from edgeward.kit.tars import gz, tar
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edgeward import __version__
 from edgeward.bundle.packers.base import Machine, PackedFile, Packer, Service
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 from edgeward.kit.tars import EPOCH, Entry, entries_of, gz, tar
 
 _MAINTAINER = "Edgeward <edgeward@localhost>"

@@ -5,7 +5,7 @@ import re
 
 from edgeward.bundle import pods
 from edgeward.bundle.packers.base import PackedFile, Packer, Service, container
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 
 _SEMANTIC = re.compile(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?")
 

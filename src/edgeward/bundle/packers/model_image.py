@@ -3,7 +3,7 @@
 from edgeward.bundle import containers
 from edgeward.bundle.images import Images
 from edgeward.bundle.packers.base import PackedFile, Packer, Service
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 from edgeward.kit.tars import Entry
 
 _ARCHES = ("amd64", "arm64")

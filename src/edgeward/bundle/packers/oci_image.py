@@ -7,7 +7,7 @@ from edgeward.bundle import containers
 from edgeward.bundle.bases import Layer
 from edgeward.bundle.images import Descriptor, Images
 from edgeward.bundle.packers.base import Machine, PackedFile, Packer, Service
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 from edgeward.kit.errors import WrongInput
 from edgeward.kit.tars import Archive, Entry
 

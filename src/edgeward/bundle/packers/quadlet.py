@@ -4,7 +4,7 @@ import json
 
 from edgeward.bundle import containers
 from edgeward.bundle.packers.base import PackedFile, Packer, Service, container
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 
 
 class Quadlet:

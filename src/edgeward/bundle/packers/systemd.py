@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 from edgeward.bundle.needs import MEMORY_MARGIN, REQUESTS_BYTES, Needs, Reach, both, needs_of, together
 from edgeward.bundle.packers.base import Duty, PackedFile, Packer, Service
-from edgeward.bundle.verify import VerifiedBundle
+from edgeward.bundle.verified import VerifiedBundle
 
 UNITS = "/etc/systemd/system"
 KEYS = "/etc/edgeward"

@@ -41,6 +41,12 @@ class Fetched(NamedTuple):
     moved_bytes: int
 
 
+class Near(Protocol):
+    """Where blobs may lie on this machine already."""
+
+    def find(self, digest: str) -> Path | None: ...
+
+
 class Source(Protocol):
     """Where a bundle can be had."""
 
@@ -51,9 +57,10 @@ class Source(Protocol):
 
 def fetch(
     source: Reference | Place, folder: Path, *, access: Access = PLAIN, choose: Choose | None = None,
-    tell: Tell = lambda *_: None, limit_bytes_per_s: float | None = None,
+    tell: Tell = lambda *_: None, limit_bytes_per_s: float | None = None, near: Near | None = None,
 ) -> Fetched:  # fmt: skip
-    """Makes the existing `folder` an OCI layout with the bundle; what it has of it already is not asked for again.
+    """Makes the existing `folder` an OCI layout with the bundle; what it has of it already is not asked for again, and
+    what is `near` is taken from there.
 
     Raises Refused for bytes that are not what their digest or size says, Unavailable where the source is not reached
     or the connection is cut again and again (a repeat goes on), WrongInput where it has no such bundle, Failed where
@@ -67,7 +74,7 @@ def fetch(
     mirrors = [Registry(source._replace(host=host), access) for host in access.mirrors] if isinstance(
         source, Reference
     ) else []  # fmt: skip
-    work = _Work(folder, str(source), opened, mirrors, tell, limit_bytes_per_s)
+    work = _Work(folder, str(source), opened, mirrors, tell, limit_bytes_per_s, near)
     return work.bring(top, choose, source.tag or "latest")
 
 
@@ -75,10 +82,11 @@ class _Work:
     """One fetch."""
 
     def __init__(
-        self, folder: Path, name: str, source: Source, mirrors: Sequence[Source], tell: Tell, limit: float | None
-    ) -> None:
+        self, folder: Path, name: str, source: Source, mirrors: Sequence[Source], tell: Tell, limit: float | None,
+        near: Near | None,
+    ) -> None:  # fmt: skip
         self._folder, self._name, self._source, self._tell, self._limit = folder, name, source, tell, limit
-        self._mirrors = list(mirrors)
+        self._mirrors, self._near = list(mirrors), near
         self._blobs = Blobs(folder)
         self._there = self._total = self._moved = 0
         self._entries: list[oci.OciDescriptor] = []
@@ -176,6 +184,12 @@ class _Work:
                 self._there += wanted.size
                 self._tell(self._there, self._total)
                 return
+        if self._near is not None and (other := self._near.find(wanted.digest)) is not None:
+            with contextlib.suppress(OSError, Refused):
+                os.link(other, path)
+                self._blobs.check(wanted.digest, wanted.size)
+                return
+            path.unlink(missing_ok=True)  # damaged, or on another disk
         partial = path.with_name(f".partial-{path.name}")
         for mirror in list(self._mirrors):
             try:

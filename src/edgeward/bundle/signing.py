@@ -6,9 +6,9 @@ from msgspec.structs import replace
 
 from edgeward.bundle import layout as oci
 from edgeward.bundle import sigstore
+from edgeward.bundle.checking import signatures_of
 from edgeward.bundle.contents import read_contents, read_files
 from edgeward.bundle.keys import SigningKey
-from edgeward.bundle.verify import signatures_of
 from edgeward.kit import codec
 from edgeward.records.bundle import Signature
 

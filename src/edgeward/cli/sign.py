@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 @click.argument("bundle", type=PATH)
 @click.option("--key", type=PATH, metavar="FILE", help="Sign with this private key (PEM) instead of your own.")
 @click.option("--new-key", type=PATH, metavar="FILE", help="Make a key pair, FILE and its .pub, and sign with it.")
+@click.option(
+    "--repository",
+    "repositories",
+    multiple=True,
+    metavar="HOST/NAME",
+    help="Also sign it as this repository has it, for Podman, Skopeo and CRI-O; may be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(bundle: Path, key: Path | None, new_key: Path | None, as_json: bool) -> None:
+def command(bundle: Path, key: Path | None, new_key: Path | None, repositories: tuple[str, ...], as_json: bool) -> None:
     """Sign a bundle with your key; your first signature makes that key.
 
     Several signatures stand side by side; signing twice with one key changes nothing. An encrypted key is
@@ -26,11 +33,13 @@ def command(bundle: Path, key: Path | None, new_key: Path | None, as_json: bool)
     \b
     edgeward sign out/bundle
     edgeward sign out/bundle --new-key release.key
+    edgeward sign out/bundle --repository registry.example/vision/digits
     """
     from edgeward.bundle import find_bundle, peek, public_path_of, sign
 
     if key is not None and new_key is not None:
         raise click.UsageError("--key and --new-key exclude each other")
+    named = [_repository(one) for one in repositories]
     folder = find_bundle(bundle)
     claimed = peek(folder)
     signing, created = _signing_key(key, new_key)
@@ -38,6 +47,10 @@ def command(bundle: Path, key: Path | None, new_key: Path | None, as_json: bool)
     if created:
         console.note(f"made a new key pair: {signing.path}, to keep secret, and {public}, for those who verify")
     sign(folder, signing)
+    for repository in named:
+        from edgeward.bundle.cosign import sign_for
+
+        sign_for(folder, repository, signing)
     if as_json:
         facts = {"bundle": str(folder), "digest": claimed.digest, "key": signing.fingerprint}
         console.print_json({**facts, "key_file": str(signing.path), "key_created": created})
@@ -47,6 +60,17 @@ def command(bundle: Path, key: Path | None, new_key: Path | None, as_json: bool)
     console.say(f"key     {signing.fingerprint}")
     console.say(f"        {signing.path}")
     console.say(f"next: edgeward verify {folder}" + (f" --key {public}" if key or new_key else ""))
+
+
+def _repository(text: str) -> str:
+    """HOST/NAME, without a tag: what is signed is a digest."""
+    from edgeward.bundle.registry import Reference, parse
+    from edgeward.kit.errors import WrongInput
+
+    found = parse(text)
+    if not isinstance(found, Reference) or found.tag or found.digest:
+        raise WrongInput(f"--repository {text}: wanted HOST/NAME, such as registry.example/vision/digits")
+    return str(found)
 
 
 def _signing_key(key: Path | None, new_key: Path | None) -> "tuple[SigningKey, bool]":

@@ -68,11 +68,15 @@ def make(manifest_digest: str, key: SigningKey) -> bytes:
         subject=(_Subject(digest={algorithm: value}),),
         predicate_type=PREDICATE_TYPE,
     )
-    payload = codec.to_canonical_json(statement)
+    return envelope_of(codec.to_canonical_json(statement), key)
+
+
+def envelope_of(payload: bytes, key: SigningKey, hint: str | None = None) -> bytes:
+    """A bundle in which `key` signs an in-toto statement. The `hint` says whose it is, by default our fingerprint."""
     signature = key.sign(_signed_bytes(payload))
     bundle = SigstoreBundle(
         media_type=SIGNATURE_TYPE,
-        verification_material=_Material(public_key=_Hint(hint=key.fingerprint)),
+        verification_material=_Material(public_key=_Hint(hint=hint or key.fingerprint)),
         dsse_envelope=_Envelope(
             payload=base64.b64encode(payload).decode(),
             payload_type=PAYLOAD_TYPE,
@@ -88,6 +92,15 @@ def read(data: bytes, where: str) -> SigstoreBundle:
     if len(bundle.dsse_envelope.signatures) != 1:
         raise Refused(f"{where}: holds {len(bundle.dsse_envelope.signatures)} signatures in one envelope; wanted one")
     return bundle
+
+
+def opened(data: bytes, key: PublicKey, where: str) -> bytes:
+    """The statement in a bundle. Raises Refused unless `key` signed it."""
+    envelope = read(data, where).dsse_envelope
+    payload = _from_base64(envelope.payload, where)
+    if not key.has_signed(_signed_bytes(payload), _from_base64(envelope.signatures[0].sig, where)):
+        raise Refused(f"{where}: is not signed by {key.fingerprint}")
+    return payload
 
 
 def is_signed_by(bundle: SigstoreBundle, key: PublicKey, manifest_digest: str, where: str) -> bool:

@@ -23,8 +23,16 @@ if TYPE_CHECKING:
     metavar="HOST/NAME",
     help="Also sign it as this repository has it, for Podman, Skopeo and CRI-O; may be repeated.",
 )
+@click.option("--files", "plain", type=PATH, metavar="DIR", help="Write its plain files there, with a model.sig (OMS).")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(bundle: Path, key: Path | None, new_key: Path | None, repositories: tuple[str, ...], as_json: bool) -> None:
+def command(
+    bundle: Path,
+    key: Path | None,
+    new_key: Path | None,
+    repositories: tuple[str, ...],
+    plain: Path | None,
+    as_json: bool,
+) -> None:
     """Sign a bundle with your key; your first signature makes that key.
 
     Several signatures stand side by side; signing twice with one key changes nothing. An encrypted key is
@@ -51,6 +59,10 @@ def command(bundle: Path, key: Path | None, new_key: Path | None, repositories: 
         from edgeward.bundle.cosign import sign_for
 
         sign_for(folder, repository, signing)
+    if plain is not None:
+        from edgeward.bundle.model_signing import write_signed
+
+        write_signed(folder, plain, signing)
     if as_json:
         facts = {"bundle": str(folder), "digest": claimed.digest, "key": signing.fingerprint}
         console.print_json({**facts, "key_file": str(signing.path), "key_created": created})

@@ -70,6 +70,8 @@ def _root(digests: dict[str, str]) -> str:
 
 def _digests(folder: Path) -> Iterator[tuple[str, str]]:
     for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise Refused(f"{path}: is a link, wanted the file itself")
         if path.is_file() and path != folder / SIGNATURE:
-            with files.open_regular(path) as file:
+            with path.open("rb") as file:
                 yield path.relative_to(folder).as_posix(), hashlib.file_digest(file, "sha256").hexdigest()

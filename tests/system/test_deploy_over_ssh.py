@@ -161,6 +161,16 @@ def test_a_link_that_is_cut_is_gone_on_from(edge: Edge) -> None:
     assert edge.machine.sh("ls /opt/edgeward/releases | wc -l") == "1", "only what a unit names is kept"
 
 
+def test_a_rollback_lets_the_bundle_before_run_again(edge: Edge) -> None:
+    host = f"root@{edge.machine.address}"
+    for version in ("1.0.0", "2.0.0"):
+        rollback = edge.edgeward("rollback", "doubler", host)
+        said, complaint = rollback.communicate(timeout=120)
+        assert rollback.returncode == 0, complaint
+        assert said.startswith("doubler runs sha256:")
+        assert edge.version == version
+
+
 def test_of_two_at_once_both_end_and_one_answers(edge: Edge) -> None:
     both = [edge.start(edge.first), edge.start(edge.second)]
     codes = sorted((process.communicate(timeout=280), process.returncode)[1] for process in both)

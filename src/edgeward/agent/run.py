@@ -58,7 +58,13 @@ class Agent:
         """
         with self.store.locked():
             self._recover()
-            return self._look()
+            try:
+                return self._look()
+            except EdgewardError as error:
+                state, in_vain = self.state, isinstance(error, Unavailable)
+                tries = state.tries_in_vain + 1 if in_vain else state.tries_in_vain
+                self._write(replace(state, tries_in_vain=tries, trouble=error.message))
+                raise
 
     def check(self) -> str:
         """What the source has and what would be done about it."""
@@ -99,13 +105,7 @@ class Agent:
         self.store.prune()
 
     def _look(self) -> str:
-        try:
-            offered = self._offered()
-        except Unavailable as error:
-            state = self.state
-            self._write(replace(state, tries_in_vain=state.tries_in_vain + 1, trouble=error.message))
-            raise
-        now = self._clock.now()
+        offered, now = self._offered(), self._clock.now()
         self._write(replace(self.state, tries_in_vain=0, checked_at=now, trouble=""))
         local = now.astimezone()
         is_window = decide.is_window(self.settings.windows, local.hour * 60 + local.minute)
@@ -117,15 +117,15 @@ class Agent:
 
     def _install(self, digest: str) -> str:
         name = self.settings.service
+        checked = self._brought(digest)
         try:
-            checked = self._brought(digest)
             self._test(checked)
-        except (Refused, Failed, WrongInput) as error:
+        except Failed as error:
             self._fail(digest, error.message)
             raise
         trial = Trial(digest=digest, before=self.store.current(name))
         self._write(replace(self.state, trial=trial))
-        self.store.switch(name, digest)
+        self.store.switch(name, digest, remember=False)
         try:
             self._service.restart()
         except EdgewardError as error:
@@ -185,7 +185,10 @@ class Agent:
         if done.code != 0:
             lines = [line.strip() for line in done.complaint.splitlines() if line.strip()]
             told = next((line for line in lines if line.startswith("edgeward: ")), (lines or [done.ending])[-1])
-            raise Failed(f"the self-test did not pass: {told.removeprefix('edgeward: ')}")
+            told = told.removeprefix("edgeward: ")
+            if done.code in (WrongInput.exit_code, Unavailable.exit_code):  # this device's fault, not the bundle's
+                raise Unavailable(f"the self-test could not be run: {told}")
+            raise Failed(f"the self-test did not pass: {told}")
         took_s = json.loads(done.output)["self_test"]["took_s"]
         if took_s > checked.manifest.self_test.deadline_s:
             raise Failed(f"the self-test took {took_s:.1f} s, allowed are {checked.manifest.self_test.deadline_s:g}")
@@ -216,6 +219,7 @@ class Agent:
         found = checked or check(self.store.folder_of(trial.digest), self._trust())
         newest = Proven(version=found.manifest.version, created_at=found.manifest.created_at)
         what = f"{found.manifest.name} {found.manifest.version} ({trial.digest[:19]}…) runs and has proved itself"
+        self.store.remember(self.settings.service, trial.before)
         self._write(noted(replace(self.state, trial=None, newest=newest), self._clock.now(), what))
         self.store.prune()
         return what

@@ -80,13 +80,18 @@ class Store:
         one that it needs, too. The one before is kept to go back to, unless it is not to be remembered."""
         link = self.link_of(name)
         before = self.current(name)
-        if remember and before is not None and digest is not None and before != digest:
-            self._lead(link.with_name("previous"), before)
+        if remember and digest is not None and before != digest:
+            self.remember(name, before)
         if digest is None:
             shutil.rmtree(link.parent, ignore_errors=True)
             return
         self._lead(link.with_name("second"), second)
         self._lead(link, digest)
+
+    def remember(self, name: str, digest: str | None) -> None:
+        """Keeps the bundle of `digest` to go back to."""
+        if digest is not None:
+            self._lead(self.link_of(name).with_name("previous"), digest)
 
     def _lead(self, link: Path, digest: str | None) -> None:
         if digest is None:

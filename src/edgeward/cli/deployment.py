@@ -67,6 +67,25 @@ def install(
     return True, tried
 
 
+def go_back(unit: str, store: Store, name: str) -> str:
+    """Starts the bundle that the service had before; its digest. Raises WrongInput where there is none, Failed where it
+    does not start: then the one of now runs on."""
+    now, before = store.current(name), store.previous(name)
+    if now is None or before is None:
+        raise WrongInput(f"{name}: there is no bundle before this one to go back to")
+    store.switch(name, before)
+    try:
+        systemctl.forget_failures(unit)
+        systemctl.tell("restart", unit, limit_s=600)
+    except (EdgewardError, KeyboardInterrupt):
+        said = systemctl.last_words(unit)
+        store.switch(name, now, remember=False)
+        systemctl.tell("restart", unit, limit_s=600)
+        told = [line.removeprefix("edgeward: ") for line in said if line.startswith("edgeward: ")]
+        raise Failed(f"{unit} did not start with {before}: {(told or ['it ended'])[-1]}; it runs {now} again") from None
+    return before
+
+
 def remove(unit: str, paths: Sequence[Path], store: Store, name: str) -> None:
     """Stops the service, and takes away all that `install` put."""
     systemctl.tell("disable", "--now", "--quiet", unit)

@@ -32,6 +32,7 @@ VERBS = {
     "run": "Answer files with a verified bundle.",
     "serve": "Answer requests over HTTP (Open Inference Protocol v2).",
     "deploy": "Install a bundle as a service of this machine, or of another.",
+    "rollback": "Let a service run the bundle before this one again.",
     "status": "The services of a machine: which bundle, since when, what each says.",
     "logs": "What a service said.",
     "export": "Write a bundle as an image, a package, or the files that start it elsewhere.",

@@ -33,6 +33,8 @@ def test_a_new_bundle_is_taken_and_the_one_before_is_kept(device: Device) -> Non
 
 @pytest.mark.parametrize("how", ["ailing", "broken"])
 def test_what_does_not_do_is_stepped_back_from_and_not_taken_again(device: Device, how: str) -> None:
+    first = device.offer("0.9.0")
+    device.agent.once()
     good = device.offer("1.0.0")
     device.agent.once()
     getattr(device.service, how).add("1.1.0")
@@ -40,9 +42,10 @@ def test_what_does_not_do_is_stepped_back_from_and_not_taken_again(device: Devic
     with pytest.raises(Failed, match="stepped back"):
         device.agent.once()
     assert device.runs == good
-    assert device.service.ran == ["1.0.0", "1.1.0", "1.0.0"]
+    assert device.service.ran == ["0.9.0", "1.0.0", "1.1.0", "1.0.0"]
     assert "failed here before" in device.agent.once()
     assert device.service.ran[-1] == "1.0.0"
+    assert device.store.previous("doubler") == first, "what one could go back to is still there"
 
 
 def test_one_that_fails_its_self_test_never_runs(device: Device) -> None:
@@ -74,6 +77,21 @@ def test_attacks_are_refused_for_their_reason_and_leave_the_device_as_it_was(dev
     assert device.service.ran == ["1.0.0"]
     assert len(list(device.store.root.glob("bundles/*"))) == 1
     assert not list((device.store.root / "agent/doubler").glob("incoming/*"))
+
+
+def test_what_is_this_device_s_fault_is_not_held_against_a_bundle(device: Device) -> None:
+    make(device.source, None, "1.0.0")
+    with pytest.raises(Refused, match="is not signed"):
+        device.agent.once()
+    bundle.sign(device.source, device.key)
+    key = Path(device.settings.keys[0])
+    key.rename(device.folder / "away")
+    with pytest.raises(WrongInput, match="no such key"):
+        device.agent.once()
+    (device.folder / "away").rename(key)
+    assert device.remembers()["failed"] == {}
+    assert "no such key" in device.remembers()["trouble"]
+    assert "runs and has proved itself" in device.agent.once()
 
 
 def test_a_bundle_for_another_target_is_refused(tmp_path: Path) -> None:

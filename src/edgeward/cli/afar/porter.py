@@ -341,6 +341,7 @@ def forget(request: "dict[str, Any]") -> "dict[str, Any]":
 
 
 VERBS: "dict[str, Any]" = {
+    "hello": hello,
     "there": there,
     "append": append,
     "lay": lay,

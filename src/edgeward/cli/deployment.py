@@ -51,7 +51,7 @@ def install(
         return False, try_out()
     try:
         _put({one.path: one.data for one in packed})
-        store.switch(name, digest, second)
+        store.switch(name, digest, second, remember=False)
         systemctl.tell("daemon-reload")
         systemctl.forget_failures(unit)
         systemctl.tell("enable", "--quiet", unit)
@@ -63,6 +63,8 @@ def install(
         if isinstance(error, Failed):
             raise _not_started(unit, said, before, error) from error
         raise
+    if before.digest != digest:
+        store.remember(name, before.digest)
     store.prune()
     return True, tried
 
@@ -115,7 +117,7 @@ def _restore(before: Before, unit: str, store: Store, name: str) -> None:
     else:
         systemctl.tell("stop", unit)
     _put(before.files)
-    store.switch(name, before.digest, before.second)
+    store.switch(name, before.digest, before.second, remember=False)
     systemctl.tell("daemon-reload")
     if before.is_active:
         systemctl.tell("start", unit, limit_s=600)

@@ -15,10 +15,11 @@ check: setup  ## format, lint, types, import contracts, stale docs
 	$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports && $(BIN)/python docs/reference.py --check
 
 test: setup  ## the tests that need no network, each in seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 system: setup  ## the slow tests: the whole line, faults, silence
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not alone" -n auto --dist loadfile
+	$(BIN)/python -m pytest -m "slow and alone"
 
 demo: setup  ## the whole line on this machine, on real handwritten digits
 	$(BIN)/edgeward demo

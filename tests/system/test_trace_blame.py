@@ -15,7 +15,7 @@ from edgeward.infer.markers import MARKS
 from edgeward.measure import bpftrace_run
 from edgeward.measure.frame_ring import FrameRing
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(240)]
 _RIGHT_RUNS, _MOST_RUNS = 2, 7
 
 

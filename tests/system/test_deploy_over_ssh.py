@@ -27,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(SSH is None, reason="ssh is missing: apt-get install openssh-client"),
 ]
 UNIT = "edgeward-doubler"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def make(folder: Path, key: bundle.SigningKey, *, version: str = "1.0.0", gain: float = 2.0) -> Path:
@@ -72,6 +73,10 @@ class Edge:
         program.write_text(f'#!/bin/sh\nexec {SSH} {self.options} "$@"\n')
         program.chmod(0o755)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "HOME": str(Path.home())}
+
     def start(self, place: Path, *words: str, user: str = "root") -> "subprocess.Popen[str]":
         key = str(bundle.public_path_of(self.key.path))
         return self.edgeward("deploy", str(place), f"{user}@{self.machine.address}", *words, "--key", key)
@@ -79,7 +84,7 @@ class Edge:
     def edgeward(self, *words: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
             [sys.executable, "-m", "edgeward", *words],
-            env={**os.environ, "PATH": f"{self.folder / 'bin'}:{os.environ['PATH']}", "HOME": str(Path.home())},
+            env=self.environment,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
 
@@ -169,6 +174,29 @@ def test_a_rollback_lets_the_bundle_before_run_again(edge: Edge) -> None:
         assert rollback.returncode == 0, complaint
         assert said.startswith("doubler runs sha256:")
         assert edge.version == version
+
+
+def test_the_three_commands_of_the_docs_end_in_answers_on_the_device(edge: Edge) -> None:
+    """As they are written, but for the name of the device, where root deploys; on a machine of this test's own."""
+    page = (ROOT / "docs/deploy.md").read_text()
+    commands = page.partition("```sh\n")[2].partition("```")[0].strip().splitlines()
+    assert len(commands) == 3
+    edge.machine.sh("systemctl stop edgeward-doubler")
+    try:
+        for line in commands:
+            words = line.replace("pi@raspberrypi", f"root@{edge.machine.address}").split()[1:]
+            placed = [str(edge.folder / word) if word.startswith("out") else word for word in words]
+            command = [sys.executable, "-m", "edgeward", *placed]
+            done = subprocess.run(
+                command, cwd=ROOT, env={**edge.environment, "XDG_CONFIG_HOME": str(edge.folder / "config")},
+                capture_output=True, text=True, timeout=280, check=False,
+            )  # fmt: skip
+            assert done.returncode == 0 or line.startswith("edgeward status"), done.stderr
+            print(done.stdout)
+        assert "digits 1.0.0: active since" in done.stdout
+    finally:
+        edge.machine.sh("/opt/edgeward/current/bin/edgeward deploy --remove digits")
+        edge.machine.sh("systemctl start edgeward-doubler")
 
 
 def test_of_two_at_once_both_end_and_one_answers(edge: Edge) -> None:

@@ -24,6 +24,7 @@ VERBS = {
     "bench": "Latency, throughput, memory; or two models compared.",
     "profile": "Where a model's time goes, where it runs, and why it is not faster.",
     "pack": "Make a bundle of a model and what belongs to it.",
+    "join": "Make one of several variants of a bundle, and say which fits a device.",
     "sign": "Sign a bundle with your key.",
     "verify": "Check a bundle: every byte, and who signed it.",
     "push": "Take a bundle to a registry.",

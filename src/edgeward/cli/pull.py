@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("reference")
 @click.option("-o", "--output", type=PATH, metavar="DIR", help="The folder to write; by default the bundle's name.")
+@click.option("--for", "machine", metavar="HOST", help="Of several variants the one that fits HOST, or local.")
 @click.option("--key", "keys", type=PATH, multiple=True, metavar="PUB", help="Trust this public key only.")
 @click.option(
     "--limit-rate", callback=reaching.bytes_per_s, metavar="RATE", help="At most so many bytes a second: 500k, 2M."
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 def command(
     reference: str,
     output: Path | None,
+    machine: str | None,
     keys: tuple[Path, ...],
     limit_rate: float | None,
     plain_http: bool,
@@ -40,6 +42,7 @@ def command(
 
     \b
     edgeward pull registry.example/vision/digits:1.2.0
+    edgeward pull registry.example/vision/digits:1.2.0 --for local
     edgeward pull /media/stick/bundles -o digits --limit-rate 500k
     """
     from edgeward.bundle import trusted_keys, verify
@@ -50,11 +53,19 @@ def command(
     source = parse(reference)
     target = output or Path(_name(source))
     files.check_output_folder(target, overwrite=overwrite)
-    trust = trusted_keys(keys)
+    trust, choose = trusted_keys(keys), None
+    if machine is not None:
+        from functools import partial
+
+        from edgeward.bundle.resolve import choose as fitting
+        from edgeward.cli.fitting import device_of
+
+        choose = partial(fitting, device=device_of(machine))
     with pulling.folder(target, source, overwrite=overwrite) as work, reaching.telling("pulling") as tell:
         done = fetch(
-            source, work, access=reaching.access(plain_http, ca, mirrors), tell=tell, limit_bytes_per_s=limit_rate
-        )
+            source, work, access=reaching.access(plain_http, ca, mirrors), choose=choose, tell=tell,
+            limit_bytes_per_s=limit_rate,
+        )  # fmt: skip
         verified = verify(work, trust)
     if as_json:
         keys_told = [signer.fingerprint for signer in verified.signers]

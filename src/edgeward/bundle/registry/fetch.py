@@ -93,8 +93,11 @@ class _Work:
 
     def bring(self, top: Stored, choose: Choose | None, tag: str) -> Fetched:
         (self._folder / "blobs/sha256").mkdir(parents=True, exist_ok=True)
+        if top.media_type == oci.INDEX_TYPE and choose is not None:
+            self._check_index(top)
+            top = self._asked(choose(top.data))  # the device pins this one; of the others it keeps nothing
         named = self._kept(top, {_REF_NAME: tag})
-        manifests = [self._decoded(top)] if named.media_type == oci.MANIFEST_TYPE else self._chosen(top, choose)
+        manifests = [self._decoded(top)] if named.media_type == oci.MANIFEST_TYPE else self._listed(top)
         subjects = [top.digest, *(one.digest for one, _ in manifests if one.digest != top.digest)]
         belongings = [found for subject in subjects for found in self._belongings(subject)]
         wanted = {
@@ -108,12 +111,14 @@ class _Work:
 
     # --- manifests
 
-    def _chosen(self, top: Stored, choose: Choose | None) -> list[tuple[oci.OciDescriptor, oci.OciManifest]]:
+    def _listed(self, top: Stored) -> list[tuple[oci.OciDescriptor, oci.OciManifest]]:
+        return [self._decoded(self._asked(one.digest)) for one in self._check_index(top).manifests]
+
+    def _check_index(self, top: Stored) -> oci.OciIndex:
         index = oci.decode(top.data, oci.OciIndex, f"{self._name}: index")
         if len(index.manifests) > _ENTRIES:
             raise Refused(f"{self._name}: its index lists {len(index.manifests)} manifests, allowed are {_ENTRIES}")
-        digests = [choose(top.data)] if choose is not None else [one.digest for one in index.manifests]
-        return [self._decoded(self._asked(digest)) for digest in digests]
+        return index
 
     def _asked(self, digest: str) -> Stored:
         found = self._source.manifest(digest)

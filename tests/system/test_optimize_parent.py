@@ -100,7 +100,7 @@ def _cut(folder):
 @pytest.mark.parametrize(
     ("harm", "said"),
     [(_unsigned, "is not signed"), (_altered, "altered"), (_cut, "truncated")],
-    ids=lambda one: str(one),
+    ids=["unsigned", "altered", "cut"],
 )
 def test_a_parent_that_does_not_verify_is_refused(home, deployed, next_model, tmp_path, harm, said):
     shutil.copytree(deployed / "bundle", tmp_path / "bundle")

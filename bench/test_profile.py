@@ -6,6 +6,7 @@
 
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -20,7 +21,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from edgeward.infer import runtimes
+from edgeward.infer import openvino_session, runtimes
 from edgeward.infer.node_times import undisturbed
 from edgeward.kit.clock import SystemClock
 from edgeward.measure.place import HERE
@@ -30,6 +31,7 @@ from edgeward.measure.profiling.profile import Given, profile
 from edgeward.optimize import exporters
 
 ROUNDS = 2
+CLOCK_ROUNDS = 8
 SECONDS = 1.2
 BESIDE = Path(__file__).resolve().parents[2] / "shared/data/mlperf-tiny"
 MODELS = Path(os.environ.get("EDGEWARD_BENCH_MODELS", BESIDE))
@@ -143,10 +145,71 @@ def test_beside_the_runtimes_own_tools() -> None:
             )
 
 
+def test_openvino_by_one_clock() -> None:
+    """`benchmark_app` tells the request's own latency, taken in the library; a caller waits for more. Each is measured
+    in a process of its own, in a drawn order."""
+    chosen = [case for case in cases() if case.runtime == "openvino"]
+    if not chosen:
+        pytest.skip(f"there is no resnet8 in {MODELS}")
+    order = random.Random(0)
+    print("\n| model | | p50 µs | ÷ `benchmark_app` |")
+    print("|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for case in chosen:
+            file = Path(folder) / "model.onnx"
+            file.write_bytes(case.data)
+            found: dict[str, list[float]] = {name: [] for name in CLOCKS}
+            for _ in range(CLOCK_ROUNDS):
+                for name in order.sample(list(CLOCKS), len(CLOCKS)):
+                    found[name].append(CLOCKS[name](file, case))
+            for name, values in found.items():
+                print(
+                    f"| {case.model} | {name} | {median(values):.0f} ({min(values):.0f}–{max(values):.0f}) "
+                    f"| {ratio_of_medians(values, found['`benchmark_app`'])} |"
+                )
+
+
+def ratio_of_medians(these: list[float], those: list[float]) -> str:
+    """The ratio of the medians, and what 95 of 100 resamplings of the rounds give."""
+    generator = np.random.default_rng(0)
+    drawn = generator.integers(len(these), size=(2000, len(these)))
+    spread = np.median(np.array(these)[drawn], axis=1) / np.median(np.array(those)[drawn], axis=1)
+    low, high = np.quantile(spread, (0.025, 0.975))
+    return f"{median(these) / median(those):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def as_a_caller_waits(file: Path, _: Case) -> float:
+    return float(in_a_process(file)["waited_us"])
+
+
+def by_the_request(file: Path, _: Case) -> float:
+    return float(in_a_process(file)["latency_us"])
+
+
+def in_a_process(file: Path) -> dict[str, float]:
+    told = subprocess.run([sys.executable, __file__, file], capture_output=True, text=True, check=True).stdout
+    return dict(json.loads(told))
+
+
+def time_our_session(file: Path) -> None:
+    """Prints the medians of two seconds of runs: as the caller waits, and as the request tells it."""
+    case = Case("", "openvino", file.read_bytes())
+    given, session = feeds(case), openvino_session.load(case.data, threads=1, precision="f32")
+    session.run(given)
+    request = session._last.result
+    waited, latency = [], []
+    begin = perf_counter_ns()
+    while (now := perf_counter_ns()) - begin < 2e9:
+        session.run(given)
+        waited.append((perf_counter_ns() - now) / 1000)
+        latency.append(1000 * request.latency)
+    print(json.dumps({"waited_us": median(waited), "latency_us": median(latency)}))
+
+
 def benchmark_app(file: Path, case: Case) -> float:
     """OpenVINO's own tool, synchronous, float32, on one thread: its median in microseconds."""
     shapes = ",".join(f"{name}{list(value.shape)}".replace(" ", "") for name, value in feeds(case).items())
-    command = [BIN / "benchmark_app", "-m", file, "-api", "sync", "-nthreads", "1", "-nstreams", "1"]
+    command = [BIN / "benchmark_app", "-m", file, "-api", "sync", "-nthreads", "1", "-nstreams", "1", "-pin", "NO"]
     command += ["-infer_precision", "CPU:f32", "-hint", "none", "-t", "2", "-shape", shapes]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"Median:\s+([\d.]+) (ms|us)", told)
@@ -186,8 +249,17 @@ def ort_profiler(file: Path, case: Case) -> float:
     return float(median(event["dur"] for event in events if event["name"] == "model_run"))
 
 
+CLOCKS = {
+    "as a caller of our session waits": as_a_caller_waits,
+    "our session, the request's own latency": by_the_request,
+    "`benchmark_app`": benchmark_app,
+}
 PEERS = {
     "onnxruntime": ("its own profiler (`enable_profiling`)", ort_profiler),
     "openvino": ("`benchmark_app -api sync`", benchmark_app),
     "litert": ("`litert-benchmark`", litert_benchmark),
 }
+
+
+if __name__ == "__main__":
+    time_our_session(Path(sys.argv[1]))

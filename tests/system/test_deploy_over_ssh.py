@@ -122,6 +122,7 @@ def test_a_bare_device_answers_after_one_command(edge: Edge) -> None:
     assert told["sent_bytes"] > 20e6, "edgeward itself"
     assert edge.version == "1.0.0"
     assert edge.machine.sh("ls /var/lib/edgeward/incoming") == "", "what was sent is not kept twice"
+    assert edge.machine.sh("/opt/edgeward/current/bin/edgeward-agent unit", code=0).startswith("# Written by")
 
 
 def test_a_repeat_sends_nothing_and_changes_nothing(edge: Edge) -> None:

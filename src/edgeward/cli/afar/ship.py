@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edgeward.cli.console import Progress
 
 _OLDEST_PYTHON = (3, 11)
-_COMMANDS = {"edgeward": "edgeward"}
+_COMMANDS = {"edgeward": "edgeward", "edgeward-agent": "edgeward.agent.main"}
 _KINDS: dict[int, type[EdgewardError]] = {
     kind.exit_code: kind
     for kind in (

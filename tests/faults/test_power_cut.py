@@ -29,6 +29,7 @@ CALLS = (
 FAULTS = ("signal=KILL", "error=EIO", "error=ENOSPC")
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(2400),
     pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing: apt-get install strace"),
 ]
 

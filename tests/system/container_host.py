@@ -7,6 +7,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ class Host:
     def __init__(self, folder: Path) -> None:
         (folder / "containers.conf").write_text(_SETTINGS)
         self.program = folder / "podman"
-        where = f"--root {folder}/store --runroot {folder}/run --runtime runc --storage-driver overlay"
+        self._run = tempfile.mkdtemp(prefix="ew-")  # podman takes no long path for it
+        where = f"--root {folder}/store --runroot {self._run} --runtime runc --storage-driver overlay"
         self.program.write_text(
             f'#!/bin/sh\nexport CONTAINERS_CONF={folder}/containers.conf\nexec podman {where} "$@"\n'
         )
@@ -114,6 +116,7 @@ class Host:
         self.podman("rm", "--all", "--force", "--time", "2", code=None)
         self.podman("pod", "rm", "--all", "--force", "--time", "2", code=None)
         self.podman("rmi", "--all", "--force", code=None)
+        shutil.rmtree(self._run, ignore_errors=True)
 
 
 def free_port() -> int:

@@ -161,6 +161,7 @@ class Device:
             raise Unavailable(f"{self.host}: something there writes to the connection before Python does") from None
         if "error" in answer:
             kind = getattr(errors, answer["kind"])
-            hint = ssh.words(self.host, then=["df", "-h"]) if kind is Failed else None
+            is_full = "no space left" in answer["error"]
+            hint = ssh.words(self.host, then=["df", "-h"]) if is_full else None
             raise kind(f"{self.host}: {answer['error']}", hint=hint)
         return answer

@@ -227,11 +227,11 @@ class Agent:
     def _step_back(self, trial: Trial, reason: str) -> None:
         name = self.settings.service
         self.store.switch(name, trial.before, remember=False)
+        self._fail(trial.digest, reason)  # before what may fail too
         if trial.before is None:
             self._service.stop()
         else:
             self._service.restart()
-        self._fail(trial.digest, reason)
 
     def _fail(self, digest: str, reason: str) -> None:
         state = replace(self.state, trial=None, failed={**self.state.failed, digest: reason})

@@ -17,7 +17,7 @@ from edgeward.bundle import pruning
 from edgeward.bundle.bytecode import is_made_for, with_bytecode
 from edgeward.bundle.own_wheel import own_distribution, own_wheel
 from edgeward.kit import wheels
-from edgeward.kit.codec import digest_of, to_json
+from edgeward.kit.codec import digest_of, digest_of_file, to_json
 from edgeward.kit.errors import Unsupported
 from edgeward.kit.files import write_atomic
 from edgeward.kit.tars import FORMAT, Archive, Entry, tar_gz
@@ -95,7 +95,7 @@ def requirements(runtime: str, extras: Sequence[str] = ()) -> tuple[str, ...]:
 
 def dependencies(closure: Closure) -> Archive:
     """The packages of others, below /opt/edgeward."""
-    marks = [*_marks(closure.abi), *(_digest_of_file(path) for _, path in closure.needed())]
+    marks = [*_marks(closure.abi), *(digest_of_file(path) for _, path in closure.needed())]
     site = site_packages(closure.abi)
 
     def entries() -> Iterator[Entry]:
@@ -188,8 +188,3 @@ def _name(requirement: str) -> str:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _digest_of_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

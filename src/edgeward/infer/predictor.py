@@ -134,12 +134,13 @@ class Predictor:
         return found
 
     def _placement(self, size: tuple[int, int]) -> Placement:
-        if size not in self._placements:
+        found = self._placements.get(size)
+        if found is None:
             # Images come in one size, or a few; a stream that changes it all the time is not kept.
             if len(self._placements) >= _PLACEMENTS:
                 self._placements.clear()
-            self._placements[size] = placement_of(self.preprocess, *size)
-        return self._placements[size]
+            found = self._placements[size] = placement_of(self.preprocess, *size)
+        return found  # another thread may have cleared them by now
 
     def tensors(self, sample: Sample) -> dict[str, NDArray[Any]]:
         """The model's input tensors for one sample, without a batch axis."""

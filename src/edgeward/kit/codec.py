@@ -57,6 +57,12 @@ def digest_of(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
+def digest_of_file(path: Path) -> str:
+    """The same of a file's bytes, however many they are."""
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _stray_field(written: Any, understood: Any, at: str) -> str | None:
     """The path of the first key that decoding dropped (records, unlike documents, drop in silence)."""
     if isinstance(written, dict) and isinstance(understood, dict):

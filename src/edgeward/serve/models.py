@@ -236,7 +236,7 @@ class Crowd:
 
     def asks(self, client: object, pending: int) -> None:
         """A request of `client`, while `pending` others wait or run."""
-        is_same = client is self._client
+        is_same = client is not None and client is self._client  # None: nobody knows whose it is
         waited = pending > 0 or (not is_same and perf_counter() - self.ended_s < _NEXT_S)
         self._client = client
         self._again = min(self._again + 1, _SURE) if is_same else 0

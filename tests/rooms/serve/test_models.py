@@ -84,6 +84,9 @@ def test_one_client_that_asks_again_and_again_is_no_crowd_and_its_longer_work_is
     assert crowd.inline_limit_s == ALONE_LIMIT_S
     crowd.asks("another", 0)
     assert crowd.inline_limit_s == INLINE_LIMIT_S
+    for _ in range(40):
+        crowd.asks(None, 0)
+    assert crowd.inline_limit_s == INLINE_LIMIT_S, "whose requests these are is not known"
 
 
 @pytest.mark.parametrize(("pause_s", "is_crowd"), [(0.0, True), (1.0, False)])

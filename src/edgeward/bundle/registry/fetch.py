@@ -193,6 +193,7 @@ class _Work:
             with contextlib.suppress(OSError, Refused):
                 os.link(other, path)
                 self._blobs.check(wanted.digest, wanted.size)
+                self._there += wanted.size
                 return
             path.unlink(missing_ok=True)  # damaged, or on another disk
         partial = path.with_name(f".partial-{path.name}")

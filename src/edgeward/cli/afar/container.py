@@ -1,6 +1,5 @@
 """A bundle to a device as a container: the image is made here, what it lacks is sent, an engine there runs it."""
 
-import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from edgeward.bundle.closure import HOME
 from edgeward.bundle.containers import Container
 from edgeward.cli import exporting
 from edgeward.cli.afar.device import Device
+from edgeward.kit.codec import digest_of_file
 from edgeward.kit.errors import Unsupported
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def deploy(
         packed = packers.load("oci-image").pack(verified, service._replace(machines=(machine,)))
         exporting.write(packed, image, overwrite=False)
         files = {str(path.relative_to(image)): path for path in sorted(image.rglob("*")) if path.is_file()}
-        digests = {name: _digest(path) for name, path in files.items()}
+        digests = {name: digest_of_file(path).removeprefix("sha256:") for name, path in files.items()}
         sent = device.send(
             "the image", {digests[name]: path for name, path in files.items()},
             lambda text, share: progress.stage(text, 0.3 + 0.5 * share),
@@ -91,8 +91,3 @@ def _start(device: Device, engine: str, said: Container, verified: "VerifiedBund
         engine, f"edgeward-{said.name}", words(said, engine), healthy=containers.health_command(),
         trial=[*trial, *containers.keys_of(verified)], limit_s=said.start_s,
     )  # fmt: skip
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

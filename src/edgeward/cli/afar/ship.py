@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from edgeward.bundle import closure
 from edgeward.cli.afar.device import Device, Done, Facts
 from edgeward.kit import errors
+from edgeward.kit.codec import digest_of_file
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported
 
 if TYPE_CHECKING:
@@ -105,17 +106,12 @@ def _files(order: Order, keys: Path) -> dict[str, tuple[str, Path]]:
     for number, signer in enumerate(order.verified.signers, 1):
         (keys / f"signer-{number}.pub").write_bytes(signer.to_pem())
     found |= {f"keys/{path.name}": path for path in keys.glob("*.pub")}
-    return {name: (_digest(path), path) for name, path in sorted(found.items())}
+    return {name: (digest_of_file(path).removeprefix("sha256:"), path) for name, path in sorted(found.items())}
 
 
 def _layout(folder: Path) -> list[Path]:
     blobs = sorted((folder / "blobs" / "sha256").iterdir())
     return [folder / "oci-layout", folder / "index.json", *(path for path in blobs if len(path.name) == 64)]
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _name(archives: Mapping[str, Path]) -> str:

@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 from msgspec.structs import replace
 
-from edgeward.bundle import Parts, SigningKey, assemble, load_key, packers, sign, trusted_keys, verify
+from edgeward.bundle import Parts, SigningKey, assemble, load_key, packers, reassemble, sign, trusted_keys, verify
+from edgeward.bundle.assembly import Said
 from edgeward.bundle.layout import FILE_PATH, Layout
 from edgeward.bundle.signing import add_signature
+from edgeward.bundle.variants import join
 from edgeward.infer.runtimes.echo import EchoModel
 from edgeward.kit import codec
 from edgeward.records.bundle import SCHEMA_VERSION
@@ -26,6 +28,7 @@ from edgeward.records.candidate import Distribution, Measurement, Setting
 from edgeward.records.model import Classify, Model, Normalize, TensorSpec
 
 HERE = Path(__file__).parent
+STATED = "https://example.org/statement/v1"
 FORMS = ("compose", "containerfile", "helm", "kubernetes", "quadlet")
 MADE_AT = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
@@ -63,6 +66,42 @@ def write_forms(folder: Path) -> None:
 def good(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
     assemble(case, parts())
     sign(case, signer)
+
+
+def complete(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
+    """With all that may be left out: a licence, figures and a tolerance of another target, a statement."""
+    base = case / "base"
+    base.mkdir()
+    assemble(base, parts())
+    first = parts().measurement
+    assert first is not None
+    other = replace(first, target="other-target", latency=replace(first.latency, p50_ms=9.0), model=_model_digest(base))
+    said = Said(version="1.1", license="Apache-2.0", tolerances={"other-target": 0.02}, measurements=(other,))
+    reassemble(base, case, MADE_AT, said)
+    shutil.rmtree(base)
+    sign(case, signer)
+    add_signature(Layout(case), _model_entry(case)["digest"], signer, STATED, {"note": "stated, and signed"})
+
+
+def altered_statement(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
+    complete(case, signer, stranger)
+    entry = _index(case)["manifests"][2]
+    statement = json.loads(_blob(case, entry["digest"]).read_bytes())["layers"][0]["digest"]
+    _damage(_blob(case, statement), lambda data: data.replace(b'"payload":"', b'"payload":"A', 1)[:-1] + b" ")
+
+
+def variants(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
+    """Two bundles of one model and version under one index, each signed by itself."""
+    (case / "one").mkdir()
+    (case / "other").mkdir()
+    good(case / "one", signer, stranger)
+    assemble(case / "other", replace(parts(), thread_count=4))
+    sign(case / "other", signer)
+    join([case / "one", case / "other"], case / "all", trusted_keys([HERE / "signer.pub"]))
+    for part in (case / "all").iterdir():
+        part.rename(case / part.name)
+    for name in ("one", "other", "all"):
+        shutil.rmtree(case / name)
 
 
 def unsigned(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
@@ -139,6 +178,9 @@ def path_escape(case: Path, signer: SigningKey, stranger: SigningKey) -> None:
 
 CASES: dict[str, Callable[[Path, SigningKey, SigningKey], None]] = {
     "bundle-v1-good": good,
+    "bundle-v1-complete": complete,
+    "bundle-v1-altered-statement": altered_statement,
+    "variants-v1": variants,
     "bundle-v1-unsigned": unsigned,
     "bundle-v1-wrong-key": wrong_key,
     "bundle-v1-flipped-bit-model": flipped_bit_model,
@@ -212,6 +254,14 @@ def _measurement() -> Measurement:
 
 def _spec() -> TensorSpec:
     return TensorSpec(name="x", dtype="float32", shape=("batch", 3))
+
+
+def _model_digest(case: Path) -> str:
+    manifest = json.loads(_blob(case, _model_entry(case)["digest"]).read_bytes())
+    digest: str = next(
+        layer["digest"] for layer in manifest["layers"] if layer["annotations"][FILE_PATH] == "model.echo"
+    )
+    return digest
 
 
 def _key(name: str) -> SigningKey:

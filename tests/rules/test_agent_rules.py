@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeward.agent.decide import Bring, Finish, Forget, Rest, at_start, is_window, next_wait_s, on_offer
+from edgeward.agent.decide import (
+    Bring,
+    Finish,
+    Forget,
+    Rest,
+    at_start,
+    is_window,
+    next_wait_s,
+    on_offer,
+    why_too_costly,
+)
 from edgeward.bundle.policy import Device, Offered, Ran, order_of, refusal
 from edgeward.records.agent import AgentState, Trial
 
@@ -88,3 +98,19 @@ def test_without_a_network_it_asks_less_and_less_often_and_once_a_day_for_ever()
     waits = [next_wait_s(3600, tries, 0.5) for tries in (0, 1, 2, 5, 100, 100_000)]
     assert waits == [3600, 7200, 14400, 86400, 86400, 86400]
     assert next_wait_s(7 * 86400, 100, 0.5) == 7 * 86400, "never more often than it was told"
+
+
+@pytest.mark.parametrize(
+    ("got_ms", "wanted_ms", "got_mb", "wanted_mb", "why"),
+    [
+        (2.9, 1.0, 100, 60, None),
+        (3.1, 1.0, 100, 60, "an inference takes 3.1 ms, 3.1 times what was measured"),
+        (1.0, 1.0, 190, 60, "it takes 190 MB of memory; measured on such a device were 60"),
+        (900.0, None, 9000, None, None),
+    ],
+)
+def test_what_answers_rightly_may_still_be_too_slow_or_too_large(got_ms, wanted_ms, got_mb, wanted_mb, why) -> None:
+    wanted = None if wanted_mb is None else wanted_mb * 1e6
+    cost = {"p50_ms": got_ms, "wanted_ms": wanted_ms, "peak_memory_bytes": got_mb * 1e6, "wanted_bytes": wanted}
+    found = why_too_costly(cost, 3.0, 2.0)
+    assert found == why if why is None else why in (found or "")

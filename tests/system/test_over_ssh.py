@@ -18,7 +18,7 @@ from loopback_sshd import Server, needs_sshd, new_key, serving
 
 import edgeward.measure
 from edgeward.kit import codec
-from edgeward.measure import machine
+from edgeward.measure import machine, naming
 from edgeward.records.candidate import BenchMeasurement
 from edgeward.records.profile import ModelProfile
 from edgeward.records.target import Machine
@@ -206,8 +206,8 @@ def test_a_bench_on_a_device_is_a_measurement_of_that_device(server: Server, fol
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
     found = codec.from_json(json.dumps(told["base"]).encode(), BenchMeasurement, "bench")
-    assert found.target == machine.target_name()
-    assert found.setting.device_id == machine.hostname()
+    assert found.target == naming.target_name()
+    assert found.setting.device_id == naming.hostname()
     assert found.latency.p50_ms > 0
     assert told["comparison"]["verdict"] in ("tie", "faster", "slower")
     assert is_emptied(server.home / "tmp")
@@ -225,8 +225,8 @@ def test_a_profile_of_a_device_is_whole(server: Server, folder: Path, runtime: s
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = codec.from_json(done.stdout.encode(), ModelProfile, "profile")
-    assert found.target == machine.target_name()
-    assert found.setting.device_id == machine.hostname()
+    assert found.target == naming.target_name()
+    assert found.setting.device_id == naming.hostname()
     assert found.roofs.gops_per_s["float32"] > 0
     assert len(found.roofs.bandwidths) == 3
     assert {node.fate for node in found.nodes} <= {"ran", "fused", "folded", "removed"}

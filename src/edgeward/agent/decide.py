@@ -1,8 +1,12 @@
 """What the agent does next: rules over facts, without effects."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from edgeward.records.agent import AgentState, Trial
+
+_OWN_BYTES = 64e6
+"""What the program that tests takes besides."""
 
 
 class Finish(NamedTuple):
@@ -48,6 +52,17 @@ def on_offer(state: AgentState, current: str | None, offered: str, *, is_window:
     if not is_window:
         return Rest(f"{offered[:19]}… waits for the next maintenance window")
     return Bring(offered)
+
+
+def why_too_costly(cost: Mapping[str, float | None], most_times_slower: float, most_times_larger: float) -> str | None:
+    """Why a bundle that answers rightly will not do on this device, by what `edgeward verify` told of its `cost`."""
+    wanted_ms, wanted_bytes = cost["wanted_ms"], cost["wanted_bytes"]
+    got_ms, got_bytes = cost["p50_ms"] or 0.0, cost["peak_memory_bytes"] or 0.0
+    if wanted_ms is not None and got_ms > most_times_slower * wanted_ms:
+        return f"an inference takes {got_ms:.3g} ms, {got_ms / wanted_ms:.1f} times what was measured on such a device"
+    if wanted_bytes is not None and got_bytes > most_times_larger * wanted_bytes + _OWN_BYTES:
+        return f"it takes {got_bytes / 1e6:.0f} MB of memory; measured on such a device were {wanted_bytes / 1e6:.0f}"
+    return None
 
 
 def is_window(windows: tuple[str, ...], minute: int) -> bool:

@@ -180,7 +180,8 @@ class Agent:
         folder = self.store.folder_of(checked.digest)
         keys = [word for key in self.settings.keys for word in ("--key", key)]
         python = self.settings.python or sys.executable
-        command = [python, "-m", "edgeward", "verify", str(folder), *keys, "--self-test", "--json"]
+        target = ["--target", self.settings.targets[0]] if self.settings.targets else []
+        command = [python, "-m", "edgeward", "verify", str(folder), *keys, *target, "--self-test", "--json"]
         done = process.run(command, limit_s=self.settings.test_limit_s)
         if done.code != 0:
             lines = [line.strip() for line in done.complaint.splitlines() if line.strip()]
@@ -189,9 +190,14 @@ class Agent:
             if done.code in (WrongInput.exit_code, Unavailable.exit_code):  # this device's fault, not the bundle's
                 raise Unavailable(f"the self-test could not be run: {told}")
             raise Failed(f"the self-test did not pass: {told}")
-        took_s = json.loads(done.output)["self_test"]["took_s"]
+        said = json.loads(done.output)
+        took_s = said["self_test"]["took_s"]
         if took_s > checked.manifest.self_test.deadline_s:
             raise Failed(f"the self-test took {took_s:.1f} s, allowed are {checked.manifest.self_test.deadline_s:g}")
+        slower, larger = self.settings.most_times_slower, self.settings.most_times_larger
+        why = decide.why_too_costly(said["cost"], slower, larger)
+        if why is not None:
+            raise Failed(f"the self-test passed, and yet: {why}")
 
     # --- on trial
 

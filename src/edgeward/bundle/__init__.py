@@ -17,12 +17,21 @@ if TYPE_CHECKING:
     )
     from edgeward.bundle.layout import find_bundle
     from edgeward.bundle.plain import Identity, RawSamples, parts_of_onnx
-    from edgeward.bundle.selftest import SelfTestResult, expected_outputs, open_predictor, run_self_test, threads_for
-    from edgeward.bundle.signing import sign
+    from edgeward.bundle.selftest import (
+        Cost,
+        SelfTestResult,
+        cost_of,
+        expected_outputs,
+        open_predictor,
+        run_self_test,
+        threads_for,
+    )
+    from edgeward.bundle.signing import attest, sign
     from edgeward.bundle.verified import VerifiedBundle, peek, report_of, verify
     from edgeward.bundle.versions import same_major
 
 __all__ = [
+    "Cost",
     "Identity",
     "Parts",
     "RawSamples",
@@ -31,6 +40,8 @@ __all__ = [
     "Trust",
     "VerifiedBundle",
     "assemble",
+    "attest",
+    "cost_of",
     "create_key",
     "default_key_path",
     "expected_outputs",
@@ -65,8 +76,16 @@ _PLACES = {
     ),
     "layout": ("find_bundle",),
     "plain": ("Identity", "RawSamples", "parts_of_onnx"),
-    "selftest": ("SelfTestResult", "expected_outputs", "open_predictor", "run_self_test", "threads_for"),
-    "signing": ("sign",),
+    "selftest": (
+        "Cost",
+        "SelfTestResult",
+        "cost_of",
+        "expected_outputs",
+        "open_predictor",
+        "run_self_test",
+        "threads_for",
+    ),
+    "signing": ("attest", "sign"),
     "verified": ("VerifiedBundle", "peek", "report_of", "verify"),
     "versions": ("same_major",),
 }

@@ -1,6 +1,6 @@
 """A model and all that belongs to it → an unsigned bundle in an OCI image layout (CNCF ModelPack)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,22 @@ class Parts(Record):
     measurement: Measurement | None = None
     report: bytes | None = None
     flow: Flow | None = None
+    license: str | None = None
+
+
+class Said(Record):
+    """What is said anew of a bundle that stands already; None, or nothing, keeps what it says.
+
+    `tolerances` and `measurements` are of targets; the ones given come in the place of those of the same target.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    labels: tuple[str, ...] | None = None
+    license: str | None = None
+    tolerances: Mapping[str, float] = {}
+    measurements: tuple[Measurement, ...] = ()
+    report: bytes | None = None
 
 
 def assemble(folder: Path, parts: Parts) -> str:
@@ -106,44 +122,40 @@ def assemble(folder: Path, parts: Parts) -> str:
         layers=tuple(_record(layer) for layer in (weight, inputs, expected, *docs)),
         sample_rate_hz=parts.sample_rate_hz,
         flow=UNSET if parts.flow is None else parts.flow,
+        license=UNSET if parts.license is None else parts.license,
     )
     return _publish(layout, manifest, (weight, inputs, expected, *docs), parts.precision)
 
 
-def reassemble(
-    source: Path,
-    folder: Path,
-    *,
-    created_at: datetime,
-    name: str | None = None,
-    version: str | None = None,
-    labels: tuple[str, ...] | None = None,
-    report: bytes | None = None,
-) -> str:
-    """Writes the bundle in `source` anew into the empty `folder`, unsigned, with what is given replaced.
+def reassemble(source: Path, folder: Path, created_at: datetime, said: Said) -> str:
+    """Writes the bundle in `source` anew into the empty `folder`, unsigned, with what is `said` replaced.
 
-    Signatures of `source` are neither needed nor kept; every byte of it is checked against its digest.
+    Signatures of `source` are neither needed nor kept; every byte of it is checked against its digest. Raises
+    WrongInput where the measurements are of another model.
     """
     contents = read_contents(oci.Layout(source))
     layout = oci.create(folder)
     layers = [
         layout.put(contents.layout.read(layer, path), layer.media_type, layer.annotations)
         for path, layer in contents.files.items()
-        if path != MANIFEST_PATH and (report is None or path != REPORT_PATH)
+        if path != MANIFEST_PATH and (said.report is None or path != REPORT_PATH)
     ]
-    if report is not None:
-        layers.append(_put(layout, report, DOC_TYPE, REPORT_PATH))
+    if said.report is not None:
+        layers.append(_put(layout, said.report, DOC_TYPE, REPORT_PATH))
     old = contents.manifest
-    _check_label_count(labels, old)
+    _check_label_count(said.labels, old)
     manifest = replace(
         old,
         schema_version=SCHEMA_VERSION,
-        name=name or old.name,
-        version=version or old.version,
-        labels=old.labels if labels is None else labels,
-        postprocess=old.postprocess or (() if labels is None else (Classify(),)),
+        name=said.name or old.name,
+        version=said.version or old.version,
+        labels=old.labels if said.labels is None else said.labels,
+        postprocess=old.postprocess or (() if said.labels is None else (Classify(),)),
         created_at=created_at,
         layers=tuple(_record(layer) for layer in layers),
+        license=said.license or old.license,
+        self_test=_tolerating(old.self_test, said.tolerances),
+        **_measured(old, said.measurements),
     )
     return _publish(layout, manifest, tuple(layers), contents.config.config.precision or "")
 
@@ -171,9 +183,31 @@ def _publish(layout: oci.Layout, manifest: Manifest, files: tuple[oci.OciDescrip
     return stored.digest
 
 
+def _tolerating(test: SelfTest, tolerances: Mapping[str, float]) -> SelfTest:
+    known = {} if test.tolerances is UNSET else dict(test.tolerances)
+    together = {**known, **tolerances}
+    return replace(test, tolerances=together) if together else test
+
+
+def _measured(old: Manifest, new: Sequence[Measurement]) -> dict[str, Any]:
+    """The manifest's measurements, one for a target; the first is of the target that the bundle was made for."""
+    for one in new:
+        if one.model != old.model.files[0].digest:
+            raise WrongInput(
+                f"the measurement on {one.target} is of the model {one.model}, wanted {old.model.files[0].digest}"
+            )
+    found = {one.target: one for one in (*old.measured(), *new)}
+    if not found:
+        return {}
+    first, *others = found.values()
+    return {"measurement": first, "measurements": tuple(others) or UNSET}
+
+
 def _annotations(manifest: Manifest) -> dict[str, str]:
     """What a registry shows, and what a device reads before it fetches anything else."""
+    licenses = {} if manifest.license is UNSET else {"org.opencontainers.image.licenses": manifest.license}
     return {
+        **licenses,
         "org.opencontainers.image.created": _rfc3339(manifest.created_at),
         "org.opencontainers.image.title": manifest.name,
         "org.opencontainers.image.version": manifest.version,
@@ -190,11 +224,13 @@ def _config(manifest: Manifest, layers: tuple[oci.OciDescriptor, ...], precision
     if precision in _PRECISIONS:
         about["precision"] = precision
     about["capabilities"] = {"inputTypes": [manifest.kind if manifest.kind in ("image", "audio") else "other"]}
+    licenses = {} if manifest.license is UNSET else {"licenses": [manifest.license]}
     return {
         "descriptor": {
             "name": manifest.name,
             "version": manifest.version,
             "createdAt": _rfc3339(manifest.created_at),
+            **licenses,
         },
         "config": about,
         "modelfs": {"type": "layers", "diffIds": [layer.digest for layer in layers]},

@@ -1,5 +1,6 @@
 """Whether a bundle is whole and whose it is, told without keeping its bytes: for a device's caretaker."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,10 +21,12 @@ class Checked(NamedTuple):
 
 
 class StoredSignature(NamedTuple):
-    """A signature that the layout lists for this bundle; nobody has judged it yet."""
+    """Something signed that the layout lists for this bundle; nobody has judged it yet. `says` is the type of its
+    predicate: that of a signature, or of a statement such as a bill of materials."""
 
     where: str
     bundle: sigstore.SigstoreBundle
+    says: str
 
     def is_by(self, key: PublicKey, digest: str) -> bool:
         return sigstore.is_signed_by(self.bundle, key, digest, self.where)
@@ -45,6 +48,11 @@ def check(folder: Path, trust: Trust) -> Checked:
 
 def signatures_of(layout: Layout, digest: str) -> list[StoredSignature]:
     """The signatures that the layout lists for `digest`. Raises Refused when one of them is damaged."""
+    return [one for one in said_of(layout, digest) if one.says == sigstore.PREDICATE_TYPE]
+
+
+def said_of(layout: Layout, digest: str) -> list[StoredSignature]:
+    """All that is signed about `digest`: signatures and statements. Raises Refused when one of them is damaged."""
     found = []
     for entry, kind, raw in layout.manifests():
         if kind != SIGNATURE_TYPE:
@@ -56,7 +64,17 @@ def signatures_of(layout: Layout, digest: str) -> list[StoredSignature]:
         if referrer.subject.digest == digest:
             layout.check(referrer.config, "signature's config")
             data = layout.read(referrer.layers[0], "signature", limit_bytes=MANIFEST_LIMIT_BYTES)
-            found.append(StoredSignature(where, sigstore.read(data, where)))
+            bundle = sigstore.read(data, where)
+            found.append(StoredSignature(where, bundle, sigstore.statement_in(bundle, where)[0]))
+    return found
+
+
+def stated_of(layout: Layout, digest: str, trust: Trust) -> dict[str, Mapping[str, object]]:
+    """What trusted keys state about `digest`, by the type of the predicate: bill of materials, provenance, others'."""
+    found = {}
+    for one in said_of(layout, digest):
+        if one.says != sigstore.PREDICATE_TYPE and any(one.is_by(key, digest) for key in trust.keys):
+            found[one.says] = sigstore.statement_in(one.bundle, one.where)[1]
     return found
 
 

@@ -44,6 +44,8 @@ _OF_RUNTIME = {
     "tvm": ((), ("apache-tvm>=0.27",)),
 }
 """By the beginning of a runtime's name, the longest that fits: extras of ours that bring it, and packages."""
+CPU_RUNTIMES = ("echo", "litert", "onnxruntime", "onnxruntime-xnnpack", "openvino", "executorch", "tvm")
+"""Those that need no driver on a device."""
 
 
 class Closure(NamedTuple):

@@ -1,6 +1,6 @@
 """Which variant of a bundle fits a device: a rule over what an index says of each, before any of it is fetched."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from edgeward.bundle import layout as oci
@@ -15,11 +15,13 @@ _MEMORY_MARGIN = 2.0
 
 
 class Device(NamedTuple):
-    """What a device has. `name` is its target's, `runtimes` are those that really run there, with their versions."""
+    """What a device has. `name` is its target's, `runtimes` are those that really run there, with their versions;
+    those that `come_along` are brought with the bundle, in the version that it wants."""
 
     name: str
     runtimes: Mapping[str, str]
     memory_bytes: int
+    come_along: Collection[str] = ()
 
 
 class Judged(NamedTuple):
@@ -49,12 +51,17 @@ def choose(index: bytes, device: Device) -> str:
     return judged[0].digest
 
 
-def annotations_of(measured: Measurement | None, model_bytes: int) -> dict[str, str]:
-    """What an index says of a variant besides what the variant's manifest says itself."""
+def annotations_of(measured: Sequence[Measurement], model_bytes: int) -> dict[str, str]:
+    """What an index says of a variant besides what the variant's manifest says itself.
+
+    The first target's figures have plain keys, those of the others end in the target's name.
+    """
     said = {SIZE: str(model_bytes)}
-    if measured is not None:
-        said |= {MEASURED_ON: measured.target, P50: f"{measured.latency.p50_ms:.4g}"}
-        said[PEAK_MEMORY] = str(measured.peak_memory_bytes)
+    if measured:
+        said[MEASURED_ON] = measured[0].target
+    for number, one in enumerate(measured):
+        end = f".{one.target}" if number else ""
+        said |= {f"{P50}{end}": f"{one.latency.p50_ms:.4g}", f"{PEAK_MEMORY}{end}": str(one.peak_memory_bytes)}
     return said
 
 
@@ -63,8 +70,8 @@ def _judged(entry: oci.OciDescriptor, device: Device) -> Judged:
     runtime, versions = said.get(RUNTIME), said.get(VERSIONS, "")
     if entry.artifact_type != oci.MODEL_TYPE or runtime is None:
         raise Refused(f"the index lists {entry.digest}, which is no variant of a bundle")
-    is_here = said.get(MEASURED_ON) == device.name
-    p50_ms = _number(said.get(P50)) if is_here else None
+    end = "" if said.get(MEASURED_ON) == device.name else f".{device.name}"
+    p50_ms = _number(said.get(f"{P50}{end}"))
     why = f"measured on {device.name}: p50 {p50_ms:g} ms" if p50_ms is not None else _elsewhere(said)
     size = _number(said.get(SIZE))
     return Judged(
@@ -74,14 +81,14 @@ def _judged(entry: oci.OciDescriptor, device: Device) -> Judged:
 
 
 def _refusal(runtime: str, versions: str, said: Mapping[str, str], device: Device) -> str | None:
-    if runtime not in device.runtimes:
+    if runtime not in device.runtimes and runtime not in device.come_along:
         return f"{runtime} does not run on {device.name}"
     try:
-        if not accepts(versions, device.runtimes[runtime]):
+        if runtime in device.runtimes and not accepts(versions, device.runtimes[runtime]):
             return f"wants {runtime} {versions}, there is {device.runtimes[runtime]}"
     except WrongInput as error:
         return error.message
-    peak = _number(said.get(PEAK_MEMORY))
+    peak = _number(said.get(f"{PEAK_MEMORY}.{device.name}") or said.get(PEAK_MEMORY))
     if peak is not None and _MEMORY_MARGIN * peak > device.memory_bytes:
         return f"wants {_MEMORY_MARGIN * peak / 1e6:.0f} MB of memory, there are {device.memory_bytes / 1e6:.0f}"
     return None

@@ -1,10 +1,13 @@
 """Runs a verified bundle here, and checks that it answers as it did where it was made."""
 
 import os
-from collections.abc import Mapping
-from typing import Any
+import resource
+import statistics
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from edgeward.bundle.verified import VerifiedBundle
@@ -13,6 +16,8 @@ from edgeward.infer import Predictor, runtimes
 from edgeward.kit.clock import Clock, SystemClock
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
 from edgeward.records.base import Record
+
+_TIMED_RUNS, _TIMED_S, _UNTIMED_RUNS = 50, 2.0, 3
 
 
 class SelfTestResult(Record):
@@ -71,10 +76,30 @@ def expected_outputs(predictor: Predictor, inputs: Mapping[str, NDArray[Any]]) -
     return {name: np.concatenate(parts) for name, parts in zip(names, zip(*batches, strict=True), strict=True)}
 
 
-def run_self_test(verified: VerifiedBundle, predictor: Predictor, clock: Clock | None = None) -> SelfTestResult:
-    """Runs the bundle's self-test on `predictor`. A miss is told in the result and raises nothing."""
+class Cost(NamedTuple):
+    """What the model takes here: the median of single inferences in ms, and the memory of this whole process at most.
+    `wanted_ms` and `wanted_bytes` were measured on such a machine; None where nobody did."""
+
+    p50_ms: float
+    peak_memory_bytes: int
+    wanted_ms: float | None
+    wanted_bytes: int | None
+
+
+def run_self_test(
+    verified: VerifiedBundle,
+    predictor: Predictor,
+    clock: Clock | None = None,
+    *,
+    target: Callable[[], str] | None = None,
+) -> SelfTestResult:
+    """Runs the bundle's self-test on `predictor`. A miss is told in the result and raises nothing.
+
+    `target` names machines like this one; it is asked where the bundle has tolerances of their own for some.
+    """
     clock = clock or SystemClock()
     limits = verified.manifest.self_test
+    tolerance = limits.tolerance if limits.tolerances is UNSET or target is None else limits.tolerance_on(target())
     inputs, expected = verified.self_test()
     start_s = clock.monotonic_s()
     try:
@@ -86,14 +111,35 @@ def run_self_test(verified: VerifiedBundle, predictor: Predictor, clock: Clock |
     took_s = clock.monotonic_s() - start_s
     worst = max((_error(got.get(name), wanted) for name, wanted in expected.items()), default=float("inf"))
     if not reason:
-        reason = _judge(worst, limits.tolerance, took_s, limits.deadline_s)
+        reason = _judge(worst, tolerance, took_s, limits.deadline_s)
     return SelfTestResult(
         passed=reason == "",
-        reason=reason or f"every answer within {limits.tolerance:g}",
+        reason=reason or f"every answer within {tolerance:g}",
         worst_error=worst,
-        tolerance=limits.tolerance,
+        tolerance=tolerance,
         sample_count=len(next(iter(inputs.values()))),
         took_s=took_s,
+    )
+
+
+def cost_of(verified: VerifiedBundle, predictor: Predictor, target: str, clock: Clock | None = None) -> Cost:
+    """Runs the self-test's samples again and again, for two seconds at most, beside what was measured on `target`."""
+    clock = clock or SystemClock()
+    inputs, _ = verified.self_test()
+    count = len(next(iter(inputs.values())))
+    samples = [{name: array[index] for name, array in inputs.items()} for index in range(count)]
+    for index in range(_UNTIMED_RUNS):
+        predictor.answer(samples[index % count])
+    taken: list[float] = []
+    end_s = clock.monotonic_s() + _TIMED_S
+    while len(taken) < _TIMED_RUNS and (not taken or clock.monotonic_s() < end_s):
+        taken.append(predictor.answer(samples[len(taken) % count]).infer_ms)
+    measured = verified.manifest.measured_on(target)
+    return Cost(
+        p50_ms=statistics.median(taken),
+        peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        wanted_ms=None if measured is None else measured.latency.p50_ms,
+        wanted_bytes=None if measured is None else measured.peak_memory_bytes,
     )
 
 

@@ -1,16 +1,24 @@
-"""Signs a bundle: a sigstore bundle beside it, as an OCI referrer. The bundle itself stays as it is."""
+"""Signs a bundle: a sigstore bundle beside it, as an OCI referrer. The bundle itself stays as it is.
 
+Statements about it (its bill of materials, where it came from) are signed and kept in the same way.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from msgspec.structs import replace
 
+from edgeward.bundle import bom, provenance, sigstore
 from edgeward.bundle import layout as oci
-from edgeward.bundle import sigstore
-from edgeward.bundle.checking import signatures_of
-from edgeward.bundle.contents import read_contents, read_files
+from edgeward.bundle.assembly import REPORT_PATH
+from edgeward.bundle.checking import said_of, signatures_of
+from edgeward.bundle.contents import Contents, read_contents, read_files
 from edgeward.bundle.keys import SigningKey
 from edgeward.kit import codec
+from edgeward.kit.errors import WrongInput
 from edgeward.records.bundle import Signature
+from edgeward.records.candidate import Report
 
 
 def sign(folder: Path, key: SigningKey) -> Signature:
@@ -30,19 +38,53 @@ def sign(folder: Path, key: SigningKey) -> Signature:
     return made
 
 
-def add_signature(layout: oci.Layout, digest: str, key: SigningKey) -> None:
-    """Signs the manifest `digest` as it is and lists the signature, whatever the manifest holds."""
+def attest(folder: Path, key: SigningKey) -> tuple[str, ...]:
+    """Adds what `key` states of the bundle: its bill of materials and its provenance; the types of the predicates.
+
+    What `key` stated already stays as it is. Raises Refused for a bundle that is not whole.
+    """
+    layout = oci.Layout(folder)
+    with layout.alone():
+        contents = read_contents(layout)
+        read_files(contents, keep=())
+        manifest, digest = contents.manifest, contents.digest
+        report = _report(contents)
+        stated = {one.says for one in said_of(layout, digest) if one.is_by(key.public, digest)}
+        statements = {
+            bom.PREDICATE_TYPE: bom.bill_of_materials(digest, manifest, report),
+            provenance.PREDICATE_TYPE: provenance.provenance(manifest, report),
+        }
+        for kind, predicate in statements.items():
+            if kind not in stated:
+                add_signature(layout, digest, key, kind, predicate)
+    return tuple(statements)
+
+
+def add_signature(
+    layout: oci.Layout, digest: str, key: SigningKey, kind: str = sigstore.PREDICATE_TYPE,
+    predicate: Mapping[str, object] = MappingProxyType({}),
+) -> None:  # fmt: skip
+    """Signs the manifest `digest` as it is, or a statement about it, and lists that, whatever the manifest holds."""
     index = layout.index()
     subject = next(entry for entry in index.manifests if entry.digest == digest)
-    entry = _put_signature(layout, subject, key)
+    entry = _put(layout, subject, sigstore.make(digest, key, kind, predicate), kind)
     layout.write_index(replace(index, manifests=(*index.manifests, entry)))
 
 
-def _put_signature(layout: oci.Layout, subject: oci.OciDescriptor, key: SigningKey) -> oci.OciDescriptor:
+def _report(contents: Contents) -> Report | None:
+    """Of the search that made the bundle. A report of another form, such as somebody's own, says nothing here."""
+    layer = contents.files.get(REPORT_PATH)
+    if layer is None:
+        return None
+    try:
+        return codec.from_json(contents.layout.read(layer, REPORT_PATH), Report, REPORT_PATH)
+    except WrongInput:
+        return None
+
+
+def _put(layout: oci.Layout, subject: oci.OciDescriptor, signed: bytes, kind: str) -> oci.OciDescriptor:
     title = f"{subject.digest.replace(':', '-')}.sigstore.json"
-    bundle = layout.put(
-        sigstore.make(subject.digest, key), oci.SIGNATURE_TYPE, {"org.opencontainers.image.title": title}
-    )
+    bundle = layout.put(signed, oci.SIGNATURE_TYPE, {"org.opencontainers.image.title": title})
     referrer = oci.OciManifest(
         schema_version=2,
         media_type=oci.MANIFEST_TYPE,
@@ -52,7 +94,7 @@ def _put_signature(layout: oci.Layout, subject: oci.OciDescriptor, key: SigningK
         subject=oci.OciDescriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size),
         annotations={
             "dev.sigstore.bundle.content": "dsse-envelope",
-            "dev.sigstore.bundle.predicateType": sigstore.PREDICATE_TYPE,
+            "dev.sigstore.bundle.predicateType": kind,
         },
     )
     stored = layout.put(codec.to_canonical_json(referrer), oci.MANIFEST_TYPE)

@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, Literal
 
 from edgeward.bundle.keys import PublicKey, SigningKey
@@ -56,17 +57,21 @@ class _Subject(Record):
 class _Statement(Record, rename={"type": "_type", "predicate_type": "predicateType"}):
     type: Literal["https://in-toto.io/Statement/v1"]
     subject: tuple[_Subject, ...]
-    predicate_type: Literal["https://sigstore.dev/cosign/sign/v1"]
+    predicate_type: str
     predicate: Mapping[str, object] = {}
 
 
-def make(manifest_digest: str, key: SigningKey) -> bytes:
-    """The bundle in which `key` says: this manifest is mine."""
+def make(
+    manifest_digest: str, key: SigningKey, predicate_type: str = PREDICATE_TYPE,
+    predicate: Mapping[str, object] = MappingProxyType({}),
+) -> bytes:  # fmt: skip
+    """The bundle in which `key` says something of this manifest; by default: it is mine."""
     algorithm, _, value = manifest_digest.partition(":")
     statement = _Statement(
         type="https://in-toto.io/Statement/v1",
         subject=(_Subject(digest={algorithm: value}),),
-        predicate_type=PREDICATE_TYPE,
+        predicate_type=predicate_type,
+        predicate=dict(predicate),
     )
     return envelope_of(codec.to_canonical_json(statement), key)
 
@@ -101,6 +106,13 @@ def opened(data: bytes, key: PublicKey, where: str) -> bytes:
     if not key.has_signed(_signed_bytes(payload), _from_base64(envelope.signatures[0].sig, where)):
         raise Refused(f"{where}: is not signed by {key.fingerprint}")
     return payload
+
+
+def statement_in(bundle: SigstoreBundle, where: str) -> tuple[str, Mapping[str, object]]:
+    """What it says, by its predicate's type; nobody has judged yet who says so. Raises Refused for no statement."""
+    payload = _from_base64(bundle.dsse_envelope.payload, where)
+    statement = decode(payload, _Statement, f"{where}: its statement")
+    return statement.predicate_type, statement.predicate
 
 
 def is_signed_by(bundle: SigstoreBundle, key: PublicKey, manifest_digest: str, where: str) -> bool:

@@ -43,12 +43,19 @@ def join(bundles: Sequence[Path], target: Path, trust: Trust, *, overwrite: bool
     return stored.digest
 
 
+def index_in(folder: Path) -> bytes | None:
+    """The index over the variants in a joined folder; None where it holds one bundle."""
+    layout = oci.Layout(folder)
+    entry = next((one for one in layout.index().manifests if one.media_type == oci.INDEX_TYPE), None)
+    return None if entry is None else layout.read(entry, "the index of variants", limit_bytes=oci.INDEX_LIMIT_BYTES)
+
+
 def _taken(layout: oci.Layout, one: Contents) -> oci.OciDescriptor:
     """Puts a variant's blobs; its entry for the index."""
     for descriptor in (one.oci.config, *one.oci.layers):
         _copy(layout, one.layout, descriptor)
     raw = next(raw for entry, _, raw in one.layout.manifests() if entry.digest == one.digest)
-    said = annotations_of(one.manifest.measurement, one.manifest.model.files[0].size_bytes)
+    said = annotations_of(one.manifest.measured(), one.manifest.model.files[0].size_bytes)
     described = layout.put(raw, oci.MANIFEST_TYPE, {**one.oci.annotations, **said})
     return replace(described, artifact_type=oci.MODEL_TYPE)
 

@@ -63,8 +63,9 @@ def command(
     sudo edgeward deploy --pipeline door
     sudo edgeward deploy --remove digits
     """
-    from edgeward.bundle import find_bundle, packers, trusted_keys, verify
+    from edgeward.bundle import packers, trusted_keys, verify
     from edgeward.bundle.store import Store
+    from edgeward.cli.fitting import fitting_bundle
     from edgeward.kit import systemctl
 
     if removed is not None:
@@ -77,7 +78,7 @@ def command(
         return
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE'.")
-    place = find_bundle(bundle)
+    place = fitting_bundle(bundle, machine)
     if form in ("podman", "docker") and not dry_run:
         _as_container(machine, place, keys, form, host, port, threads, as_json=as_json)
         return

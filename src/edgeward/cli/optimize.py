@@ -122,6 +122,7 @@ def sign_with_own_key(folder: Path) -> None:
     try:
         key, created = bundle.load_or_create_key()
         bundle.sign(folder, key)
+        bundle.attest(folder, key)
     except (EdgewardError, OSError) as error:
         console.note(f"the bundle is not signed: {error}; edgeward sign {folder} --key FILE does it")
         return

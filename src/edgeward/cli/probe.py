@@ -50,9 +50,9 @@ def command(host: str | None, as_json: bool, save: Path | None, no_peaks: bool) 
 
 def _here(*, with_peaks: bool) -> "tuple[Machine, str]":
     from edgeward.kit.clock import SystemClock
-    from edgeward.measure import machine
+    from edgeward.measure import machine, naming
 
-    return machine.read_machine(clock=SystemClock(), with_peaks=with_peaks), machine.target_name()
+    return machine.read_machine(clock=SystemClock(), with_peaks=with_peaks), naming.target_name()
 
 
 def _there(host: str, *, with_peaks: bool) -> "tuple[Machine, str]":

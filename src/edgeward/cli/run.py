@@ -148,10 +148,11 @@ def _names_a_pipeline(context: click.Context, bundle: Path | None) -> bool:
 
 
 def _verified(path: Path, keys: Sequence[Path], pipeline: "Pipeline | None") -> "VerifiedBundle":
-    from edgeward.bundle import find_bundle, trusted_keys, verify
+    from edgeward.bundle import trusted_keys, verify
+    from edgeward.cli.fitting import fitting_bundle
 
     trusted = tuple(keys) or tuple(Path(key) for key in (pipeline.keys if pipeline else ()))
-    return verify(find_bundle(path), trusted_keys(trusted))
+    return verify(fitting_bundle(path), trusted_keys(trusted))
 
 
 def _names_classes(manifest: "Manifest") -> bool:
@@ -207,9 +208,10 @@ def _be_managed(running: "Running", verified: "VerifiedBundle", predictor: "Pred
     from edgeward.bundle import run_self_test
     from edgeward.cli import run_text
     from edgeward.kit.errors import Refused
+    from edgeward.measure.naming import target_name
     from edgeward.serve.heart import Heart
 
-    result = run_self_test(verified, predictor)
+    result = run_self_test(verified, predictor, target=target_name)
     if not result.passed:
         raise Refused(f"{verified.reference}: fails its self-test on this machine: {result.reason}")
     sample = {input_: samples[0] for input_, samples in verified.self_test()[0].items()}

@@ -90,6 +90,7 @@ def command(
     curl -s http://127.0.0.1:8000/v2/models/digits
     """
     from edgeward import serve
+    from edgeward.cli.fitting import fitting_bundle
 
     if socket_group is not None and local is None:
         raise WrongInput("--socket-group is of the Unix socket", hint="--socket PATH --socket-group GROUP")
@@ -98,7 +99,7 @@ def command(
     with serve.bind(host, port) as listener:
         together = None if batch is None else serve.Batch(batch, batch_wait_ms / 1e3)
         repository = serve.Repository(keys, threads, together, console.note)
-        models = repository.open(bundles)
+        models = repository.open(fitting_bundle(one) for one in bundles)
         limits = serve.Limits(
             request_bytes=max_request_bytes or serve.enough_request_bytes(models),
             waiting=max_waiting,

@@ -1,7 +1,8 @@
 """edgeward show: what a model or bundle is."""
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -12,21 +13,39 @@ if TYPE_CHECKING:
     from edgeward.records.bundle import Bundle
     from edgeward.records.model import ModelFacts, TensorSpec
 
+_BOM, _PROVENANCE = "https://cyclonedx.org/bom", "https://slsa.dev/provenance/v1"
+
 
 @click.command()
 @click.argument("subject", metavar="X", type=PATH)
+@click.option("--for", "machine", metavar="HOST", help="Which variant in X fits HOST, or local.")
+@click.option("--bom", "stated", flag_value=_BOM, help="Its bill of materials, in CycloneDX's JSON.")
+@click.option("--provenance", "stated", flag_value=_PROVENANCE, help="Where it came from, in SLSA's JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-def command(subject: Path, as_json: bool) -> None:
+def command(subject: Path, machine: str | None, stated: str | None, as_json: bool) -> None:
     """What a model or bundle X is: inputs, outputs, operators, measurements, signatures.
+
+    --bom and --provenance show what a key that is trusted here stated.
 
     \b
     edgeward show model.onnx
     edgeward show out/bundle
+    edgeward show all --for pi@raspberrypi
     """
+    if machine is not None:
+        _show_variants(subject, machine, as_json=as_json)
+    if stated is not None:
+        _show_stated(subject, stated)
+        return
     if subject.is_dir() and not (subject / "saved_model.pb").is_file():
         from edgeward.bundle import find_bundle, peek
+        from edgeward.bundle.variants import index_in
+        from edgeward.kit.errors import WrongInput
 
-        bundle = peek(find_bundle(subject))
+        folder = find_bundle(subject)
+        if index_in(folder) is not None:
+            raise WrongInput(f"{subject}: holds several variants", hint=f"edgeward show {subject} --for local")
+        bundle = peek(folder)
         if as_json:
             console.print_json(bundle)
         else:
@@ -40,6 +59,44 @@ def command(subject: Path, as_json: bool) -> None:
         console.print_json({"model": subject.name, **_fields(facts)})
     else:
         _show_model(subject, facts)
+
+
+def _show_stated(subject: Path, kind: str) -> None:
+    from edgeward.bundle import find_bundle, trusted_keys, verify
+    from edgeward.bundle.checking import stated_of
+    from edgeward.bundle.layout import Layout
+    from edgeward.kit.errors import Refused
+
+    folder, trust = find_bundle(subject), trusted_keys(())
+    found = stated_of(Layout(folder), verify(folder, trust).bundle.digest, trust)
+    if kind not in found:
+        raise Refused(f"{folder}: no trusted key states a {kind}", hint=f"edgeward sign {folder}")
+    console.print_json(found[kind])
+
+
+def _show_variants(folder: Path, machine: str, *, as_json: bool) -> NoReturn:
+    from edgeward.bundle import find_bundle
+    from edgeward.bundle.resolve import judge
+    from edgeward.bundle.variants import index_in
+    from edgeward.cli.fitting import device_of
+    from edgeward.kit.errors import Unsupported, WrongInput
+
+    index = index_in(find_bundle(folder))
+    if index is None:
+        raise WrongInput(f"{folder}: holds one bundle and no variants", hint=f"edgeward join A B -o {folder}")
+    judged = judge(index, device_of(machine))
+    if as_json:
+        console.print_json({"device": machine, "variants": [one._asdict() for one in judged]})
+    else:
+        rows = [
+            (
+                one.runtime, "no" if one.refused else "yes", one.refused or one.why,
+                "–" if one.size_bytes is None else console.size(one.size_bytes), f"{one.digest[:19]}…",
+            )
+            for one in judged
+        ]  # fmt: skip
+        console.table(f"For {machine}", ("runtime", "fits", "why", "model", "digest"), rows)
+    sys.exit(0 if judged and judged[0].refused is None else Unsupported.exit_code)
 
 
 def _fields(facts: "ModelFacts") -> dict[str, object]:

@@ -33,7 +33,7 @@ def command(
     plain: Path | None,
     as_json: bool,
 ) -> None:
-    """Sign a bundle with your key; your first signature makes that key.
+    """Sign a bundle with your key, its bill of materials and its provenance; your first signature makes that key.
 
     Several signatures stand side by side; signing twice with one key changes nothing. An encrypted key is
     opened with EDGEWARD_KEY_PASSWORD.
@@ -43,7 +43,7 @@ def command(
     edgeward sign out/bundle --new-key release.key
     edgeward sign out/bundle --repository registry.example/vision/digits
     """
-    from edgeward.bundle import find_bundle, peek, public_path_of, sign
+    from edgeward.bundle import attest, find_bundle, peek, public_path_of, sign
 
     if key is not None and new_key is not None:
         raise click.UsageError("--key and --new-key exclude each other")
@@ -55,6 +55,7 @@ def command(
     if created:
         console.note(f"made a new key pair: {signing.path}, to keep secret, and {public}, for those who verify")
     sign(folder, signing)
+    stated = attest(folder, signing)
     for repository in named:
         from edgeward.bundle.cosign import sign_for
 
@@ -65,7 +66,7 @@ def command(
         write_signed(folder, plain, signing)
     if as_json:
         facts = {"bundle": str(folder), "digest": claimed.digest, "key": signing.fingerprint}
-        console.print_json({**facts, "key_file": str(signing.path), "key_created": created})
+        console.print_json({**facts, "key_file": str(signing.path), "key_created": created, "statements": stated})
         return
     console.say(f"signed {folder}: {claimed.manifest.name} {claimed.manifest.version}")
     console.say(f"digest  {claimed.digest}")

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from msgspec.structs import replace
 
-from edgeward.bundle import find_bundle, open_predictor, trusted_keys, verify
+from edgeward.bundle import open_predictor, trusted_keys, verify
+from edgeward.cli.fitting import fitting_bundle
 from edgeward.infer import Predictor, runtimes
 from edgeward.infer.preprocess import takes_missing
 from edgeward.infer.runtimes import Session
@@ -61,7 +62,7 @@ def threads_at(subject: Subject, threads: int | None, cpu_count: int) -> Subject
 
 
 def _of_bundle(path: Path, keys: Sequence[Path], threads: int | None) -> Subject:
-    verified = verify(find_bundle(path), trusted_keys(keys))
+    verified = verify(fitting_bundle(path), trusted_keys(keys))
     manifest = verified.manifest
     count = threads or max(1, min(manifest.thread_count, len(os.sched_getaffinity(0))))
     session = open_predictor(verified, threads=count).session

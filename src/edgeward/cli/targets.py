@@ -19,7 +19,7 @@ def place_of(target: str, told: Callable[[str], None]) -> "Iterator[Place]":
     that cannot run models.
     """
     from edgeward.kit.errors import WrongInput
-    from edgeward.measure.machine import target_name
+    from edgeward.measure.naming import target_name
     from edgeward.measure.place import HERE as THIS_MACHINE
     from edgeward.measure.ssh import is_host
 

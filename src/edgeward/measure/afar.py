@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from edgeward.infer import runtimes
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import Failed
-from edgeward.measure import accelerators, machine
+from edgeward.measure import accelerators, machine, naming
 from edgeward.measure.carry import Errand
 from edgeward.measure.smoke import TEST_MEMBERS
 from edgeward.records.target import Machine, RuntimeFound
@@ -66,7 +66,7 @@ def machine_afar(host: str, why: str, clock: Clock, options: Sequence[str] = ())
         root = Path(folder)
         lay_out(root, taken.files, host)
         told = machine.machine_of(root, _not_tried(why), clock.now())
-        name = machine.target_name(root)
+        name = naming.target_name(root)
     own = {"python": taken.python, "arch": taken.arch, "storage_free_bytes": taken.storage_free_bytes}
     return replace(told, **own), name
 

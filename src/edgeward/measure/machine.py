@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from edgeward.kit import files
 from edgeward.kit.clock import Clock, SystemClock
 from edgeward.measure import accelerators, conditions, probes, smoke, sysfs
+from edgeward.measure.naming import board_name, hostname
 from edgeward.records.target import Machine, Peaks, RuntimeFound
 
 FEATURES = (
@@ -30,11 +31,6 @@ _ARM_PARTS = {
     "0x41:0xd4e": "Cortex-X3", "0x41:0xd4f": "Neoverse V2", "0x41:0xd80": "Cortex-A520", "0x41:0xd81": "Cortex-A720",
     "0x41:0xd82": "Cortex-X4", "0x41:0xd83": "Neoverse V3AE", "0x41:0xd84": "Neoverse V3", "0x4e:0x004": "Carmel",
 }  # fmt: skip
-
-# What makers leave in the fields they forgot to fill.
-_NO_NAME = re.compile(
-    r"to be filled|default string|system (product|manufacturer)|not specified|o\.e\.m|^none$|^n/a$", re.I
-)
 
 
 def read_machine(root: Path = sysfs.ROOT, clock: Clock | None = None, with_peaks: bool = True) -> Machine:
@@ -86,24 +82,10 @@ def cpu_features(root: Path = sysfs.ROOT) -> tuple[str, ...]:
     return tuple(feature for feature in FEATURES if feature in common)
 
 
-def target_name(root: Path = sysfs.ROOT) -> str:
-    """A slug for machines like this one: of the board, or of the host name where the board has no name."""
-    return slug_of(_board_name(root) or hostname(root))
-
-
-def slug_of(text: str) -> str:
-    """The nearest name that a record takes: "Raspberry Pi 5 Model B Rev 1.0" → "raspberry-pi-5-model-b-rev-1.0"."""
-    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-.")[:63].rstrip("-.") or "machine"
-
-
 def board(root: Path = sysfs.ROOT) -> str:
     """The board's or computer's name for a person."""
     around = conditions.virtualization(root)
-    return _board_name(root) or (f"virtual machine ({around})" if around else "unknown")
-
-
-def hostname(root: Path = sysfs.ROOT) -> str:
-    return sysfs.text(root / "proc/sys/kernel/hostname") or sysfs.text(root / "etc/hostname") or "unknown"
+    return board_name(root) or (f"virtual machine ({around})" if around else "unknown")
 
 
 def arch(root: Path = sysfs.ROOT) -> str:
@@ -152,18 +134,6 @@ def memory_pressure(root: Path = sysfs.ROOT) -> float | None:
 def usable_cpu_count() -> int:
     """The CPUs this process may run on."""
     return len(os.sched_getaffinity(0))
-
-
-def _board_name(root: Path) -> str | None:
-    if model := sysfs.text(root / "proc/device-tree/model"):
-        return model
-    folder = root / "sys/class/dmi/id"
-    for pair in (("sys_vendor", "product_name"), ("board_vendor", "board_name")):
-        maker, product = (sysfs.text(folder / name) or "" for name in pair)
-        if product and not _NO_NAME.search(product):
-            known = maker and not _NO_NAME.search(maker) and maker.lower() not in product.lower()
-            return f"{maker} {product}" if known else product
-    return None
 
 
 def _riscv_features(isa: str) -> set[str]:

@@ -15,7 +15,7 @@ from edgeward.infer import runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import Unavailable
 from edgeward.kit.process import Partner
-from edgeward.measure import bench, machine, sysfs
+from edgeward.measure import bench, machine, naming, sysfs
 from edgeward.measure.conditions import Conditions, conditions
 from edgeward.measure.generations import Generation, run_generations
 from edgeward.measure.isolated import IsolatedSession
@@ -103,8 +103,8 @@ class Here:
     @cached_property
     def facts(self) -> Facts:
         return Facts(
-            name=machine.target_name(), arch=machine.arch(), cpu_features=machine.cpu_features(),
-            hostname=machine.hostname(), cpu=machine.cpu(), cpu_count=machine.usable_cpu_count(),
+            name=naming.target_name(), arch=machine.arch(), cpu_features=machine.cpu_features(),
+            hostname=naming.hostname(), cpu=machine.cpu(), cpu_count=machine.usable_cpu_count(),
             kernel=platform.release(),
         )  # fmt: skip
 

@@ -8,7 +8,7 @@ from typing import Any, get_args
 import msgspec
 
 from edgeward.kit.errors import Unsupported
-from edgeward.measure.machine import slug_of
+from edgeward.measure.naming import slug_of
 from edgeward.records.target import Accelerator, Arch, Machine, RuntimeFound, Target
 
 

@@ -12,7 +12,7 @@ from edgeward.infer import Predictor, runtimes
 from edgeward.infer.preprocess import raw_shape
 from edgeward.kit import codec
 from edgeward.measure.dataset import LoadedSet
-from edgeward.measure.machine import slug_of
+from edgeward.measure.naming import slug_of
 from edgeward.measure.place import Place
 from edgeward.optimize import exporters
 from edgeward.optimize.prepare import Order, Task

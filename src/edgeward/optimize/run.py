@@ -198,7 +198,10 @@ def _measurement(
     load_ms, first_ms = trial.load_ms or 0.0, trial.first_ms or 0.0
     return Measurement(
         model=codec.digest_of(winner.model_bytes), target=report.target,
-        setting=replace(report.setting, thread_count=winner.contender.threads),
+        setting=replace(
+            report.setting, thread_count=winner.contender.threads,
+            runtime_version=f"{trial.runtime} {trial.runtime_version}",
+        ),
         taken_at=report.taken_at.replace(microsecond=0), latency=distribution_of(times),
         cold_start_ms=load_ms + first_ms, throughput_per_s=1000 / float(times.mean()),
         peak_memory_bytes=trial.peak_memory_bytes or 0,

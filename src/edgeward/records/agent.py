@@ -13,7 +13,8 @@ Window = Annotated[str, Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):
 
 class AgentSettings(Document, rename="kebab"):
     """/etc/edgeward/agent.toml. `source` is HOST/NAME:TAG, a folder, or a stick's, in which "*" stands for anything.
-    The service `service` is `unit`; it does well while `ready` answers 200."""
+    The service `service` is `unit`; it does well while `ready` answers 200. In its self-test a bundle may take so many
+    times the latency and memory that were measured on such a target; nothing is asked of what nobody measured."""
 
     service: Slug
     source: str
@@ -28,6 +29,8 @@ class AgentSettings(Document, rename="kebab"):
     probation_s: Positive = 60.0
     start_limit_s: Positive = 300.0
     test_limit_s: Positive = 600.0
+    most_times_slower: Positive = 3.0
+    most_times_larger: Positive = 2.0
     targets: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
     ca: str | None = None

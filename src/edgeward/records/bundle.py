@@ -1,5 +1,6 @@
 """What is shipped: a manifest, its layers, and the proof of who made it."""
 
+from collections.abc import Mapping
 from typing import Literal
 
 from msgspec import UNSET, UnsetType
@@ -17,13 +18,19 @@ class SelfTest(Record):
     """Inputs with known outputs; the device runs them before the bundle goes live.
 
     Both descriptors name `.npz` bytes with one array per input or output, samples on the first axis.
-    An answer passes when |got - expected| <= tolerance × (1 + max |expected|), element by element.
+    An answer passes when |got - expected| <= tolerance × (1 + max |expected|), element by element. `tolerances` are
+    those of targets whose kernels round otherwise; on any other machine it is `tolerance`.
     """
 
     inputs: Descriptor
     expected: Descriptor
     tolerance: Positive
     deadline_s: Positive
+    tolerances: Mapping[Slug, Positive] | UnsetType = UNSET
+
+    def tolerance_on(self, target: str) -> float:
+        """What an answer may be off by on a machine of this target."""
+        return self.tolerance if self.tolerances is UNSET else self.tolerances.get(target, self.tolerance)
 
 
 class Manifest(Record):
@@ -31,7 +38,8 @@ class Manifest(Record):
 
     It is the bundle's first layer; the OCI config is the ModelPack config, whose schema admits nothing of
     ours. `inputs` are the raw sample's tensors without a batch axis, before `preprocess`; `folded` are the
-    steps that moved into the graph and must not be run again.
+    steps that moved into the graph and must not be run again. `measurement` is of the target that it was made for,
+    `measurements` of others, one each. `license` is an SPDX expression.
     """
 
     schema_version: int
@@ -53,7 +61,19 @@ class Manifest(Record):
     measurement: Measurement | None
     layers: tuple[Descriptor, ...]
     sample_rate_hz: int | None = None
-    flow: Flow | UnsetType = UNSET  # not written where nothing is said: bundles stay, byte for byte, what they were
+    # Not written where nothing is said: bundles stay, byte for byte, what they were.
+    flow: Flow | UnsetType = UNSET
+    license: str | UnsetType = UNSET
+    measurements: tuple[Measurement, ...] | UnsetType = UNSET
+
+    def measured(self) -> tuple[Measurement, ...]:
+        """Every measurement, one for each target."""
+        first = () if self.measurement is None else (self.measurement,)
+        return first if self.measurements is UNSET else (*first, *self.measurements)
+
+    def measured_on(self, target: str) -> Measurement | None:
+        """How it did on a machine of this target; None where nobody measured."""
+        return next((one for one in self.measured() if one.target == target), None)
 
 
 class Layer(Record):

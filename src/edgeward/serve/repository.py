@@ -15,6 +15,7 @@ from edgeward.kit import log, notify
 from edgeward.kit.errors import EdgewardError, Refused, WrongInput
 from edgeward.kit.memory import give_back
 from edgeward.kit.threads import named
+from edgeward.measure.naming import target_name
 from edgeward.serve.batching import Batch
 from edgeward.serve.catalog import check_names
 from edgeward.serve.http import Application
@@ -150,7 +151,7 @@ class Repository:
         notify.tell(notify.status(f"loads and tests {verified.manifest.name} {verified.manifest.version}"))
         with named(verified.manifest.name):
             predictor = bundle.open_predictor(verified, threads=self._threads)
-        result = bundle.run_self_test(verified, predictor)
+        result = bundle.run_self_test(verified, predictor, target=target_name)
         if not result.passed:
             raise Refused(f"{verified.reference}: fails its self-test on this machine: {result.reason}")
         count = bundle.threads_for(verified, self._threads)

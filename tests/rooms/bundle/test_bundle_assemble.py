@@ -10,6 +10,7 @@ from bundle_parts import blob, file_of, index_of, manifest_of, tiny_parts
 from msgspec.structs import replace
 
 from edgeward import bundle as room
+from edgeward.bundle.assembly import Said
 from edgeward.bundle.npz import from_npz, to_npz
 from edgeward.bundle.versions import accepts, same_major
 from edgeward.infer.runtimes.echo import EchoModel
@@ -18,6 +19,8 @@ from edgeward.kit.clock import ManualClock
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.records.bundle import SelfTest
 from edgeward.records.model import Classify
+
+MADE_AT = tiny_parts().created_at
 
 
 def assembled(folder, **changes):
@@ -208,7 +211,7 @@ def test_a_bundle_is_made_anew_under_another_name(signed, tmp_path, trust, signe
     again = tmp_path / "again"
     again.mkdir()
     later = datetime(2026, 2, 2, tzinfo=UTC)
-    room.reassemble(signed, again, created_at=later, name="other", version="2", labels=("a", "b", "c"), report=b"{}")
+    room.reassemble(signed, again, later, Said(name="other", version="2", labels=("a", "b", "c"), report=b"{}"))
     bundle = room.peek(again)
     assert (bundle.manifest.name, bundle.manifest.version, bundle.manifest.created_at) == ("other", "2", later)
     assert bundle.manifest.labels == ("a", "b", "c")
@@ -222,14 +225,42 @@ def test_a_bundle_is_made_anew_under_another_name(signed, tmp_path, trust, signe
 
 def test_made_anew_with_nothing_changed_it_is_the_same_bundle(unsigned, tmp_path):
     (tmp_path / "again").mkdir()
-    digest = room.reassemble(unsigned, tmp_path / "again", created_at=tiny_parts().created_at)
+    digest = room.reassemble(unsigned, tmp_path / "again", tiny_parts().created_at, Said())
     assert digest == room.peek(unsigned).digest
 
 
 def test_labels_of_another_count_are_wrong_input(unsigned, tmp_path):
     (tmp_path / "again").mkdir()
     with pytest.raises(WrongInput, match="there are 2 labels; the model has 3 classes"):
-        room.reassemble(unsigned, tmp_path / "again", created_at=tiny_parts().created_at, labels=("a", "b"))
+        room.reassemble(unsigned, tmp_path / "again", tiny_parts().created_at, Said(labels=("a", "b")))
+
+
+def test_figures_and_tolerances_of_more_targets_come_one_after_another(golden, tmp_path):
+    """Each `pack` adds a target; one that is there is replaced, and figures of another model are wrong input."""
+    complete = room.peek(golden / "bundle-v1-complete").manifest
+    other = complete.measured_on("other-target")
+    newer = replace(other, latency=replace(other.latency, p50_ms=4.0))
+    third = replace(other, target="third-target")
+    (tmp_path / "again").mkdir()
+    said = Said(measurements=(newer, third), tolerances={"third-target": 0.5})
+    room.reassemble(golden / "bundle-v1-complete", tmp_path / "again", MADE_AT, said)
+    manifest = room.peek(tmp_path / "again").manifest
+    assert [one.target for one in manifest.measured()] == ["golden-target", "other-target", "third-target"]
+    assert manifest.measured_on("other-target").latency.p50_ms == 4.0
+    assert dict(manifest.self_test.tolerances) == {"other-target": 0.02, "third-target": 0.5}
+    assert manifest.license == "Apache-2.0"
+    (tmp_path / "wrong").mkdir()
+    strange = Said(measurements=(replace(third, model="sha256:" + "0" * 64),))
+    with pytest.raises(WrongInput, match="the measurement on third-target is of the model sha256:000"):
+        room.reassemble(golden / "bundle-v1-complete", tmp_path / "wrong", MADE_AT, strange)
+
+
+def test_the_licence_is_where_registries_and_other_programs_look(tmp_path):
+    folder = assembled(tmp_path / "b", license="MIT")
+    manifest = manifest_of(folder)
+    assert manifest["annotations"]["org.opencontainers.image.licenses"] == "MIT"
+    config = json.loads(blob(folder, manifest["config"]["digest"]).read_bytes())
+    assert config["descriptor"]["licenses"] == ["MIT"]
 
 
 def test_a_model_with_a_fixed_batch_answers_its_self_test_too(tmp_path, signer, trust):

@@ -10,7 +10,7 @@ def test_making_them_anew_gives_the_same_bytes(golden, tmp_path):
     assert (tmp_path / "made" / "edgeward-golden.service").read_bytes() == (
         golden / "edgeward-golden.service"
     ).read_bytes()
-    for case in golden.glob("bundle-*"):
+    for case in [*golden.glob("bundle-*"), *golden.glob("variants-*")]:
         made = tmp_path / "made" / case.name
         names = {path.relative_to(case) for path in case.rglob("*") if path.is_file()}
         assert {path.relative_to(made) for path in made.rglob("*") if path.is_file()} == names

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from edgeward.kit import codec, files
 from edgeward.kit.clock import ManualClock
 from edgeward.kit.errors import Unsupported
-from edgeward.measure import machine, target_file
+from edgeward.measure import machine, naming, target_file
 from edgeward.records.target import Accelerator, Machine, Target
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -44,7 +44,7 @@ def test_an_x86_computer_is_known_by_its_firmware_tables(intel_box):
     assert machine.arch(intel_box) == "x86_64"
     assert machine.cpu(intel_box) == "Intel(R) Core(TM) Ultra 5 125H"
     assert machine.cpu_features(intel_box) == ("f16c", "fma", "avx2", "avx_vnni")
-    assert machine.target_name(intel_box) == "asustek-computer-inc.-nuc14rvh"
+    assert naming.target_name(intel_box) == "asustek-computer-inc.-nuc14rvh"
 
 
 def test_names_that_a_maker_forgot_to_fill_in_are_not_shown(intel_box):
@@ -67,7 +67,7 @@ def test_a_machine_that_tells_nothing_is_still_described(nothing):
     found = machine.read_machine(nothing, ManualClock(NOW), with_peaks=False)
     assert (found.board, found.cpu, found.memory_bytes, found.cpu_count) == ("unknown", "unknown", 0, 1)
     assert found.accelerators == ()
-    assert machine.target_name(nothing) == "unknown"
+    assert naming.target_name(nothing) == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_this_machine_is_read_as_the_system_says():
 
 def test_a_target_file_reads_back_as_the_target_it_was_made_of(raspberry_pi, tmp_path):
     found = machine.read_machine(raspberry_pi, ManualClock(NOW), with_peaks=False)
-    target = target_file.target_of(found, machine.target_name(raspberry_pi))
+    target = target_file.target_of(found, naming.target_name(raspberry_pi))
     assert target.name == "raspberry-pi-5-model-b-rev-1.0"
     assert target.accelerators == (Accelerator(kind="hailo8"), Accelerator(kind="videocore"))
     assert target.runtimes["onnxruntime"].startswith(">=1.")
@@ -133,5 +133,5 @@ def test_a_processor_family_without_profiles_is_named(nothing):
 
 @given(st.text())
 def test_every_text_becomes_a_name_that_records_take(text):
-    name = machine.slug_of(text)
+    name = naming.slug_of(text)
     assert codec.from_json(codec.to_json({"kind": name}), Accelerator, "it").kind == name

@@ -5,7 +5,8 @@ from msgspec.structs import replace
 
 from edgeward.kit.errors import Unsupported
 from edgeward.measure import target_file
-from edgeward.measure.machine import read_machine, target_name
+from edgeward.measure.machine import read_machine
+from edgeward.measure.naming import target_name
 from edgeward.measure.place import HERE
 from edgeward.measure.profiled import place_for
 from edgeward.records.target import Target

@@ -17,16 +17,20 @@ from msgspec.structs import replace
 from edgeward.agent import decide
 from edgeward.agent.service import Health, Service
 from edgeward.agent.state import StateFile, noted
-from edgeward.bundle import policy
+from edgeward.bundle import policy, resolve
 from edgeward.bundle.checking import Checked, check
 from edgeward.bundle.keys import Trust, trusted_keys
+from edgeward.bundle.layout import INDEX_TYPE
 from edgeward.bundle.registry import Access, Place, Reference, Registry, fetch, parse
+from edgeward.bundle.registry.client import Stored
 from edgeward.bundle.registry.fetch import OnDisk
 from edgeward.bundle.store import Store
-from edgeward.kit import process
+from edgeward.kit import codec, process
 from edgeward.kit.clock import Clock
 from edgeward.kit.errors import EdgewardError, Failed, Refused, Unavailable, WrongInput
-from edgeward.records.agent import AgentSettings, AgentState, Proven, Trial
+from edgeward.measure.naming import target_name
+from edgeward.records.agent import AgentSettings, AgentState, Pinned, Proven, Trial
+from edgeward.records.target import Machine
 
 _LOOK_S = 0.5
 
@@ -45,6 +49,7 @@ class Agent:
         self._file = StateFile(self._own / "state.json")
         ca = None if settings.ca is None else Path(settings.ca)
         self._access = Access(settings.plain_http, ca, settings.mirrors)
+        self._pinned: Pinned | None = None
 
     @property
     def state(self) -> AgentState:
@@ -106,7 +111,7 @@ class Agent:
 
     def _look(self) -> str:
         offered, now = self._offered(), self._clock.now()
-        self._write(replace(self.state, tries_in_vain=0, checked_at=now, trouble=""))
+        self._write(replace(self.state, tries_in_vain=0, checked_at=now, trouble="", pinned=self._pinned))
         local = now.astimezone()
         is_window = decide.is_window(self.settings.windows, local.hour * 60 + local.minute)
         current = self.store.current(self.settings.service)
@@ -143,7 +148,7 @@ class Agent:
             self._keep_quota()
             done = fetch(
                 self._source(), incoming, access=self._access, near=self.store.blobs(),
-                limit_bytes_per_s=self.settings.limit_bytes_per_s,
+                limit_bytes_per_s=self.settings.limit_bytes_per_s, choose=lambda _: digest,
             )  # fmt: skip
             if done.digest != digest:
                 raise Unavailable("the source has another bundle by now; the next look takes that")
@@ -258,13 +263,29 @@ class Agent:
         return place
 
     def _offered(self) -> str:
-        """The digest that the source has."""
+        """The digest that the source has for this device."""
         source = self._source()
         opened = Registry(source, self._access) if isinstance(source, Reference) else OnDisk(source)
         found = opened.manifest(source.wanted if isinstance(source, Reference) else source.tag or "")
         if found is None:
             raise Unavailable(f"{source}: has no such bundle now")
-        return found.digest
+        self._pinned = self._chosen(found) if found.media_type == INDEX_TYPE else None
+        return found.digest if self._pinned is None else self._pinned.variant
+
+    def _chosen(self, index: Stored) -> Pinned:
+        """The variant for this device; looked for anew when the index is another one or the variant failed here."""
+        state = self.state
+        if state.pinned is not None and state.pinned.index == index.digest and state.pinned.variant not in state.failed:
+            return state.pinned
+        command = [self.settings.python or sys.executable, "-m", "edgeward", "probe", "--no-peaks", "--json"]
+        done = process.run(command, limit_s=self.settings.test_limit_s)
+        if done.code != 0:
+            raise Unavailable(f"what runs on this device could not be told: {done.ending}")
+        machine = codec.from_json(done.output, Machine, "edgeward probe")
+        runtimes = {one.name: one.version for one in machine.runtimes if one.works and one.version is not None}
+        name = self.settings.targets[0] if self.settings.targets else target_name()
+        device = resolve.Device(name, runtimes, machine.memory_bytes)
+        return Pinned(index=index.digest, variant=resolve.choose(index.data, device, state.failed))
 
     def _trust(self) -> Trust:
         return trusted_keys([Path(key) for key in self.settings.keys])

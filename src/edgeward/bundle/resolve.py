@@ -42,13 +42,15 @@ def judge(index: bytes, device: Device) -> tuple[Judged, ...]:
     return tuple(sorted(found, key=_order))
 
 
-def choose(index: bytes, device: Device) -> str:
-    """The digest of the best one. Raises Unsupported with every reason where none fits."""
+def choose(index: bytes, device: Device, failed: Collection[str] = ()) -> str:
+    """The digest of the best one; one that `failed` there comes after all others. Raises Unsupported with every reason
+    where none fits."""
     judged = judge(index, device)
-    if not judged or judged[0].refused is not None:
+    fitting = sorted((one for one in judged if one.refused is None), key=lambda one: one.digest in failed)
+    if not fitting:
         reasons = "; ".join(f"{one.runtime}: {one.refused}" for one in judged) or "it lists none"
         raise Unsupported(f"no variant fits {device.name}: {reasons}")
-    return judged[0].digest
+    return fitting[0].digest
 
 
 def annotations_of(measured: Sequence[Measurement], model_bytes: int) -> dict[str, str]:

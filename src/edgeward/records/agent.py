@@ -58,6 +58,13 @@ class Noted(Record):
     what: str
 
 
+class Pinned(Record):
+    """The variant that was chosen for this device from the index of several."""
+
+    index: Digest
+    variant: Digest
+
+
 class AgentState(Record):
     """What survives a power cut. `failed` are digests that did not do here, and why."""
 
@@ -69,3 +76,4 @@ class AgentState(Record):
     checked_at: Instant | None = None
     trouble: str = ""
     noted: tuple[Noted, ...] = ()
+    pinned: Pinned | None = None

@@ -1,14 +1,22 @@
 """The agent with real bundles, a real store and its self-tests in processes of their own."""
 
+import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from agent_parts import Device, make
+from msgspec.structs import replace
 
 from edgeward import bundle
 from edgeward.agent.run import Agent
-from edgeward.kit.errors import Failed, Refused, Unavailable, WrongInput
+from edgeward.bundle.assembly import Said
+from edgeward.bundle.variants import join
+from edgeward.kit.errors import Failed, Refused, Unavailable, Unsupported, WrongInput
+
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.fixture
@@ -192,3 +200,64 @@ def test_a_damaged_memory_is_put_aside(device: Device) -> None:
     state.write_bytes(b"\0" * 10)
     assert device.agent.once() == "up to date"
     assert state.with_suffix(".damaged").exists()
+
+
+@pytest.fixture
+def machine_with_echo(tmp_path: Path) -> str:
+    """A Python whose `edgeward probe` says what a machine with the runtime "echo" would say; else it is this one."""
+    found = json.loads(subprocess.run([sys.executable, "-m", "edgeward", "probe", "--no-peaks", "--json"],
+                                      check=True, capture_output=True).stdout)  # fmt: skip
+    found["runtimes"].append({"name": "echo", "version": "1", "works": True, "reason": "", "providers": []})
+    (tmp_path / "machine.json").write_text(json.dumps(found))
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$3" >> {tmp_path}/asked\n'
+        f'[ "$3" = probe ] && exec cat {tmp_path}/machine.json\nexec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    return str(python)
+
+
+def test_of_several_variants_the_one_that_fits_is_pinned_and_after_it_failed_the_next(
+    tmp_path: Path, machine_with_echo: str
+) -> None:
+    device = Device(tmp_path, python=machine_with_echo)
+    wrong, right = (make(tmp_path / str(gain), device.key, gain=gain) for gain in (3.0, 2.0))
+    join([wrong, right], device.source, bundle.trusted_keys([bundle.public_path_of(device.key.path)]))
+    with pytest.raises(Failed, match="the self-test did not pass"):
+        device.agent.once()
+    assert "runs and has proved itself" in device.agent.once()
+    assert device.runs == bundle.peek(right).digest
+    assert device.remembers()["pinned"]["variant"] == device.runs
+    asked = (tmp_path / "asked").read_text().split()
+    assert asked == ["probe", "verify", "probe", "verify"]
+    assert device.agent.once() == "up to date"
+    assert device.agent.check() == "up to date"
+    assert (tmp_path / "asked").read_text().split() == asked, "what was pinned is not asked again"
+    assert not list((device.store.root / "bundles").glob(bundle.peek(wrong).digest.replace(":", "-")))
+
+
+def test_variants_of_which_none_fits_are_told_and_nothing_is_fetched(device: Device) -> None:
+    one, other = (make(device.folder / str(gain), device.key, gain=gain) for gain in (2.0, 2.5))
+    join([one, other], device.source, bundle.trusted_keys([bundle.public_path_of(device.key.path)]))
+    with pytest.raises(Unsupported, match="echo does not run on"):
+        device.agent.once()
+    assert "echo does not run on" in device.agent.state.trouble
+    assert device.runs is None
+
+
+def test_what_is_far_slower_than_on_such_a_device_is_not_taken(tmp_path: Path) -> None:
+    device = Device(tmp_path, targets=("golden-target",))
+    good = device.offer("1.0.0", targets=("golden-target",))
+    device.agent.once()
+    make(tmp_path / "next", device.key, "1.1.0", targets=("golden-target",))
+    figures = bundle.peek(GOLDEN / "bundle-v1-good").manifest.measurement
+    model = bundle.peek(tmp_path / "next").manifest.model.files[0].digest
+    fast = replace(figures, model=model, latency=replace(figures.latency, p50_ms=1e-7))
+    shutil.rmtree(device.source)
+    device.source.mkdir()
+    bundle.reassemble(tmp_path / "next", device.source, device.clock.now(), Said(measurements=(fast,)))
+    bundle.sign(device.source, device.key)
+    with pytest.raises(Failed, match=r"the self-test passed, and yet: an inference takes .* times what was measured"):
+        device.agent.once()
+    assert device.runs == good

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
     from edgeward.bundle.packers import PackedFile, Service
 
+AFAR_FORMS = ("podman", "docker", "k3s", "microk8s")
+"""Those that are made here and run on a HOST."""
+
 
 @click.command()
 @click.argument("bundle", required=False, type=PATH)
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     default="systemd",
     show_default=True,
     metavar="FORM",
-    help="systemd; on a HOST also podman or docker.",
+    help="systemd; on a HOST also podman, docker, k3s or microk8s.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to serve on; 0.0.0.0 is every one.")
 @click.option("--port", default=8000, show_default=True, type=click.IntRange(1, 65535))
@@ -79,7 +82,7 @@ def command(
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE'.")
     place = fitting_bundle(bundle, machine)
-    if form in ("podman", "docker") and not dry_run:
+    if form in AFAR_FORMS and not dry_run:
         _as_container(machine, place, keys, form, host, port, threads, as_json=as_json)
         return
     packer = packers.load(form)

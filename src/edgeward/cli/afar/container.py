@@ -1,4 +1,4 @@
-"""A bundle to a device as a container: the image is made here, what it lacks is sent, an engine there runs it."""
+"""A bundle to a device as a container: the image is made here, what it lacks is sent, an engine or cluster runs it."""
 
 import json
 import tempfile
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeward.bundle import containers, packers
+from edgeward.bundle import containers, packers, pods
 from edgeward.bundle.bases import ARCHES
 from edgeward.bundle.closure import HOME
 from edgeward.bundle.containers import Container
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from edgeward.cli.console import Progress
 
 ENGINES = ("podman", "docker")
+CLUSTERS = ("k3s", "microk8s")
 _PYTHON = f"{HOME}/bin/python"
 
 
@@ -35,7 +36,8 @@ def deploy(
     progress.stage(f"connecting to {host}", 0.01)
     with Device(host, options=ssh_options) as device, tempfile.TemporaryDirectory() as work:
         if engine not in device.facts.programs:
-            raise Unsupported(f"{host}: has no {engine}", hint=f"sudo apt-get install {engine}, there")
+            hint = None if engine in CLUSTERS else f"sudo apt-get install {engine}, there"
+            raise Unsupported(f"{host}: has no {engine}", hint=hint)
         arch = next((ours for ours, theirs in ARCHES.items() if theirs == device.facts.arch), None)
         if arch is None:
             raise Unsupported(f"{host}: is {device.facts.arch}; images are made for {', '.join(ARCHES.values())}")
@@ -55,15 +57,23 @@ def deploy(
         )  # fmt: skip
         laid = f"image-{verified.bundle.digest[7:19]}"
         device.lay(laid, digests)
-        said = containers.container_of(verified.manifest, "", address, port, threads)
+        # A cluster starts nothing anew for an image of the same name.
+        named = (
+            f"localhost/edgeward-{verified.manifest.name}:{verified.bundle.digest[7:19]}" if engine in CLUSTERS else ""
+        )
+        said = containers.container_of(verified.manifest, named, address, port, threads)
         progress.stage(f"giving it to {engine} there", 0.8)
         device.load(engine, laid, said.image)
         progress.stage("starting it there", 0.9)
-        answers = _start(device, engine, said, verified)
+        if engine in CLUSTERS:
+            answers, where = _roll_out(device, engine, said, verified, service)
+        else:
+            answers, where = _start(device, engine, said, verified), said.published
         device.forget([laid])
     return {
         "host": host, "name": said.name, "version": said.version, "digest": verified.bundle.digest,
-        "unit": f"{engine} container edgeward-{said.name}", "url": f"http://{said.published}/v2/models/{said.name}",
+        "unit": f"{engine} {_unit(said, engine)}",
+        "url": f"http://{where}/v2/models/{said.name}",
         "changed": True, "first_answers": json.loads(answers), "sent_bytes": sent,
     }  # fmt: skip
 
@@ -86,8 +96,28 @@ def words(said: Container, engine: str) -> list[str]:
 
 
 def _start(device: Device, engine: str, said: Container, verified: "VerifiedBundle") -> str:
-    trial = [_PYTHON, "-m", "edgeward.cli.first_answers", containers.BUNDLE, str(said.port)]
     return device.replace(
         engine, f"edgeward-{said.name}", words(said, engine), healthy=containers.health_command(),
-        trial=[*trial, *containers.keys_of(verified)], limit_s=said.start_s,
+        trial=_trial(said, verified), limit_s=said.start_s,
     )  # fmt: skip
+
+
+def _roll_out(
+    device: Device, engine: str, said: Container, verified: "VerifiedBundle", service: packers.Service
+) -> tuple[str, str]:
+    packed = packers.load("kubernetes").pack(verified, service._replace(image=said.image))
+    manifest = next(one.data for one in packed if one.path == "daemonset.yaml").decode()
+    return device.roll_out(
+        engine, pods.name_of(said), manifest, label=pods.node_label(said), trial=_trial(said, verified),
+        limit_s=said.start_s,
+    )  # fmt: skip
+
+
+def _unit(said: Container, engine: str) -> str:
+    """What a person asks the engine for."""
+    return f"daemonset/{pods.name_of(said)}" if engine in CLUSTERS else f"container edgeward-{said.name}"
+
+
+def _trial(said: Container, verified: "VerifiedBundle") -> list[str]:
+    command = [_PYTHON, "-m", "edgeward.cli.first_answers", containers.BUNDLE, str(said.port)]
+    return [*command, *containers.keys_of(verified)]

@@ -126,6 +126,19 @@ class Device:
             raise Failed(f"{self.host}: the container {name} did not start: {answer['reason']}; {now}")
         return str(answer["output"])
 
+    def roll_out(
+        self, engine: str, name: str, manifest: str, *, label: str, trial: Sequence[str], limit_s: int
+    ) -> tuple[str, str]:  # fmt: skip
+        """Applies the manifest of a DaemonSet and gives the node its label; what `trial` printed in the pod, and the
+        address of its service. Raises Failed where it does not do: then the one before runs again."""
+        request: dict[str, Any] = {"do": "roll_out", "engine": engine, "name": name, "manifest": manifest}
+        request |= {"label": label, "trial": trial, "limit_s": limit_s}
+        answer = self._ask(request, limit_s=2 * limit_s + _WORK_LIMIT_S)
+        if "reason" in answer:
+            now = "what ran before runs again" if answer["is_back"] else "nothing of it was left behind"
+            raise Failed(f"{self.host}: daemonset/{name} did not start: {answer['reason']}; {now}")
+        return str(answer["output"]), str(answer["address"])
+
     def prune(self) -> None:
         """Removes the releases that nothing uses any more."""
         self._ask({"do": "prune"})

@@ -32,7 +32,8 @@ _KEPT_S = 30 * 86_400
 """What was sent and never used is removed after a month."""
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREFIX = "opt/edgeward/"
-_PROGRAMS = ("systemctl", "podman", "docker", "k3s", "microk8s")
+CLUSTERS = ("k3s", "microk8s")
+_PROGRAMS = ("systemctl", "podman", "docker", *CLUSTERS)
 
 
 def read_exactly(count: int) -> bytes:
@@ -243,6 +244,8 @@ def load(request: "dict[str, Any]") -> "dict[str, Any]":
     if engine == "podman":
         done = call(engine, "pull", "--quiet", "oci:" + str(folder))
         named = done.output.split()[-1:]
+    elif engine in CLUSTERS:
+        return load_containerd(engine, folder, request["image"])
     else:
         archive = folder.with_suffix(".tar")
         with tarfile.open(archive, "w") as opened:
@@ -254,6 +257,52 @@ def load(request: "dict[str, Any]") -> "dict[str, Any]":
         return {"error": engine + " did not take the image: " + last(done.complaint), "kind": "Failed"}
     call(engine, "tag", named[0], request["image"])
     return {}
+
+
+def load_containerd(engine: str, folder: Path, image: str) -> "dict[str, Any]":
+    """The same for a cluster's containerd, which takes an image's name from the layout's index."""
+    index = json.loads((folder / "index.json").read_text())
+    index["manifests"][0].setdefault("annotations", {})["io.containerd.image.name"] = image
+    (folder / "index.json").write_text(json.dumps(index))
+    archive = folder.with_suffix(".tar")
+    with tarfile.open(archive, "w") as opened:
+        opened.add(folder, ".")
+    done = call(engine, "ctr", "images", "import", str(archive))
+    archive.unlink()
+    if done.code:
+        return {"error": engine + " did not take the image: " + last(done.complaint), "kind": "Failed"}
+    return {}
+
+
+def roll_out(request: "dict[str, Any]") -> "dict[str, Any]":
+    """A DaemonSet in the place of the one of the same name, which comes back where the new one does not do: when it is
+    not ready within `limit_s` seconds, or `trial` in its pod fails. The trial's output and the address are told."""
+    engine, name = request["engine"], request["name"]
+    daemons = "daemonset/" + name
+    had = call(engine, "kubectl", "get", daemons).code == 0
+    node = platform.node().lower()  # as both name a node that was not named otherwise
+    manifest = INCOMING / (name + ".yaml")
+    manifest.write_text(request["manifest"])
+    done = call(engine, "kubectl", "label", "node", node, request["label"] + "=true", "--overwrite")
+    if done.code == 0:
+        done = call(engine, "kubectl", "apply", "--filename", str(manifest))
+    if done.code == 0:
+        done = call(engine, "kubectl", "rollout", "status", daemons, "--timeout", str(request["limit_s"]) + "s")
+    if done.code == 0:
+        done = call(engine, "kubectl", "exec", daemons, "--", *request["trial"])
+    if done.code == 0:
+        path = "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}"
+        address = call(engine, "kubectl", "get", "service/" + name, "--output", path)
+        manifest.unlink()
+        return {"output": done.output, "address": address.output.strip()}
+    said = call(engine, "kubectl", "logs", daemons, "--tail", "20")
+    if had:
+        call(engine, "kubectl", "rollout", "undo", daemons)
+        call(engine, "kubectl", "rollout", "status", daemons, "--timeout", str(request["limit_s"]) + "s")
+    else:
+        call(engine, "kubectl", "delete", "--ignore-not-found", "--filename", str(manifest))
+    manifest.unlink()
+    return {"reason": last(said.output) or last(done.complaint), "is_back": had}
 
 
 def replace(request: "dict[str, Any]") -> "dict[str, Any]":
@@ -349,6 +398,7 @@ VERBS: "dict[str, Any]" = {
     "run": run,
     "load": load,
     "replace": replace,
+    "roll_out": roll_out,
     "prune": prune,
     "forget": forget,
 }

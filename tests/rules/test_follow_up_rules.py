@@ -4,6 +4,7 @@ import pytest
 
 from edgeward.optimize.follow_ups import follow_ups, remedies_of, with_remedies
 from edgeward.optimize.propose import AS_GIVEN, Tried, is_another, recipes
+from edgeward.optimize.quicker import quicker
 from edgeward.records.candidate import Recipe
 
 CPU = ("x86_64", ("avx2", "avx512_vnni"))
@@ -122,3 +123,17 @@ def test_float_layers_of_int8_that_misses_are_tried_in_bfloat16():
     assert "openvino-bf16-int8-minmax" not in {recipe.name for recipe in follow_ups([*known, kept], 0.01, ())}
     [twin] = [r for r in follow_ups([*known, missed], 0.01, ()) if r.name == "openvino-bf16-int8-minmax"]
     assert twin.runtime == "openvino-bf16"
+
+
+def test_what_a_bias_gained_is_asked_for_with_layers_in_float_too_however_long_those_took_alone():
+    base, helped = tried("openvino-int8-minmax", 0.20, 0.003), tried("openvino-int8-minmax", 0.28, -0.02, "refit")
+    (quantiser,) = (place for place, step in enumerate(base.recipe.steps) if step.use == "quantize-static")
+    (found,) = quicker(base.recipe, ["a", "b"], {"a": -1.0, "b": 1.0}, {"openvino-int8-minmax-tail",
+                       "openvino-int8-minmax-quick-tail"})  # fmt: skip
+    assert found.steps[quantiser].options["keep_float"] == "a"
+    slow_alone = Tried(found, "kept", 0.27, 0.005)
+    assert "openvino-int8-minmax-quick-refit" in names(base, helped, slow_alone)
+    refit = next(one for one in follow_ups((GIVEN, base, helped, slow_alone), 0.01, ()) if one.name.endswith("k-refit"))
+    assert [step.options["keep_float"] for step in refit.steps if step.use == "quantize-static"] == ["a"]
+    in_vain = tried("openvino-int8-minmax", 0.28, 0.003, "refit")
+    assert "openvino-int8-minmax-quick-refit" not in names(base, in_vain, slow_alone)

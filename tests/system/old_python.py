@@ -1,4 +1,4 @@
-"""A Debian 11 root with Python 3.9 and nothing else, to be the device behind a real sshd."""
+"""A Debian 11 root with Python 3.9, a shell and nothing else, to be the device behind a real sshd."""
 
 import os
 import shutil
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGES = "python3-minimal,libpython3.9-stdlib,base-files"
+PACKAGES = "python3-minimal,libpython3.9-stdlib,base-files,dash"
 _INSIDE = """#!/bin/sh
 set -e
 mount --rbind /proc {root}/proc
@@ -40,6 +40,8 @@ def make(folder: Path, tmp: Path) -> Path:
         pytest.skip(f"no packages of Debian 11 can be had: {done.stderr.strip().splitlines()[-1]}")
     for name in ("proc", "sys", "dev", "root", "tmp"):
         (root / name).mkdir(exist_ok=True)
+    if not (root / "bin/sh").exists():
+        (root / "bin/sh").symlink_to("dash")
     inside, enter = folder / "inside", folder / "enter"
     inside.write_text(_INSIDE.format(root=root, tmp=tmp))
     enter.write_text(f'#!/bin/sh\nexec unshare --mount {inside} "$SSH_ORIGINAL_COMMAND"\n')

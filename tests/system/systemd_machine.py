@@ -39,14 +39,14 @@ def _run(*command: str | Path, **options: Any) -> "subprocess.CompletedProcess[s
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, **options)
 
 
-def root_tar() -> Path:
+def root_tar(suite: str) -> Path:
     """The system as a tar, made once for each list of packages."""
-    tar = CACHE / f"debian-12-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}.tar"
+    tar = CACHE / f"debian-{suite}-{hashlib.sha256(PACKAGES.encode()).hexdigest()[:12]}.tar"
     if not tar.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         partial = CACHE / f"{os.getpid()}.partial.tar"
         made = subprocess.run(
-            ["mmdebstrap", "-q", "--variant=minbase", f"--include={PACKAGES}", "bookworm", str(partial)],
+            ["mmdebstrap", "-q", "--variant=minbase", f"--include={PACKAGES}", suite, str(partial)],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if made.returncode != 0:
@@ -67,9 +67,9 @@ def dependencies() -> Path:
 
 
 class Machine:
-    """`address` is where this host reaches it."""
+    """`address` is where this host reaches it. A Debian other than 12 has no edgeward in /opt/edgeward."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, suite: str = "bookworm") -> None:
         self.root = folder / "root"
         self.name = f"ew{os.getpid() % 100_000}"
         self._legacy = Path("/sys/fs/cgroup/memory").is_dir()
@@ -77,10 +77,11 @@ class Machine:
         self._gateway, self.address = f"10.213.{third}.{fourth + 1}", f"10.213.{third}.{fourth + 2}"
         self._libraries = {"dependencies": dependencies(), **LIBRARIES}
         self.root.mkdir()
-        _run("tar", "-C", self.root, "-xf", root_tar())
-        _run("chroot", self.root, "python3", "-m", "venv", "--without-pip", "/opt/edgeward")
-        paths = "".join(f"/opt/libraries/{name}\n" for name in self._libraries)
-        (self.root / "opt/edgeward/lib/python3.11/site-packages/libraries.pth").write_text(paths)
+        _run("tar", "-C", self.root, "-xf", root_tar(suite))
+        if suite == "bookworm":
+            _run("chroot", self.root, "python3", "-m", "venv", "--without-pip", "/opt/edgeward")
+            paths = "".join(f"/opt/libraries/{name}\n" for name in self._libraries)
+            (self.root / "opt/edgeward/lib/python3.11/site-packages/libraries.pth").write_text(paths)
         self._make_network()
         self.boot()
 

@@ -240,3 +240,24 @@ def test_a_full_disk_is_told_and_what_runs_runs_on(edge: Edge) -> None:
         assert edge.version == "2.0.0"
     finally:
         edge.machine.sh("umount /var/lib/edgeward/incoming")
+
+
+def test_a_device_with_python_3_9_is_sent_one_that_serves(tmp_path: Path) -> None:
+    """Debian 11: its Python is 3.9, its C library 2.31, its systemd 247."""
+    machine = Machine(tmp_path, "bullseye")
+    try:
+        old = Edge(machine, tmp_path)
+        assert machine.sh("python3 --version") == "Python 3.9.2"
+        told = json.loads(old.deploy(old.first, "--json")[0])
+        assert told["first_answers"]["answers"] == ["x_out 10, 2"]
+        assert old.version == "1.0.0"
+        assert told["sent_bytes"] > 35e6, "edgeward, and a Python"
+        again = json.loads(old.deploy(old.second, "--json")[0])
+        assert again["sent_bytes"] < 100_000
+        assert old.version == "2.0.0"
+        said = old.edgeward("rollback", "doubler", f"root@{machine.address}").communicate(timeout=120)[0]
+        assert "again" in said
+        assert old.version == "1.0.0"
+        assert machine.sh("/opt/edgeward/current/bin/edgeward-agent unit", code=0).startswith("# Written by")
+    finally:
+        machine.close()

@@ -368,3 +368,26 @@ def test_where_python3_is_too_old_to_measure_a_newer_one_beside_it_takes_over(tm
         said = place._ask({"do": "hello"})
         place.__exit__(None, None, None)
     assert said["python"] == [3, 11]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("verb", ["bench", "profile"])
+def test_to_a_device_with_python_3_9_one_that_can_measure_comes_along(
+    debian_11: Server, folder: Path, verb: str
+) -> None:
+    """Debian 11's C library is older than what comes along, too."""
+    command = [sys.executable, "-m", "edgeward", verb, str(MODEL), "--target", debian_11.host, "--seconds", "0.2"]
+    command += ["--json"] if verb == "bench" else ["-o", "out", "--json"]
+    done = subprocess.run(command, env=debian_11.environment(), cwd=folder, capture_output=True, text=True)
+    if done.returncode == 5 and "can be had" in done.stderr:
+        pytest.skip(done.stderr.strip())
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["setting"]["device_id"] == naming.hostname()
+    if verb == "bench":
+        assert told["latency"]["p50_ms"] > 0
+        assert "sending Python 3.11" in done.stderr
+    else:
+        assert told["roofs"]["gops_per_s"]["float32"] > 0
+    assert os.listdir(debian_11.home.parent / "empty") == [], "what was put there for the time is gone"

@@ -10,9 +10,9 @@ from typing import IO, Any, NamedTuple
 
 import msgspec
 
-from edgeward.bundle import debian
 from edgeward.bundle.layout import INDEX_TYPE, MANIFEST_TYPE
 from edgeward.bundle.registry import Reference, fetch, parse
+from edgeward.kit import debian
 from edgeward.kit.blobs import Blobs
 from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.kit.wheels import Abi

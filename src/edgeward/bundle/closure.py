@@ -14,9 +14,9 @@ from typing import NamedTuple
 import msgspec
 
 from edgeward.bundle import pruning
-from edgeward.bundle.bytecode import is_made_for, with_bytecode
 from edgeward.bundle.own_wheel import own_distribution, own_wheel
 from edgeward.kit import wheels
+from edgeward.kit.bytecode import is_made_for, with_bytecode
 from edgeward.kit.codec import digest_of, digest_of_file, to_json
 from edgeward.kit.errors import Unsupported
 from edgeward.kit.files import write_atomic

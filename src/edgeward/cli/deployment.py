@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -113,7 +114,8 @@ def _put(wanted: dict[str, bytes | None]) -> None:
 def _restore(before: Before, unit: str, store: Store, name: str) -> None:
     is_new = before.digest is None
     if is_new:
-        systemctl.tell("disable", "--now", "--quiet", unit)
+        with suppress(Failed):  # a unit that systemd does not take cannot be stopped
+            systemctl.tell("disable", "--now", "--quiet", unit)
     else:
         systemctl.tell("stop", unit)
     _put(before.files)

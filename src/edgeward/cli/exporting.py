@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeward.bundle import Trust, VerifiedBundle, closure, debian, verify
+from edgeward.bundle import Trust, VerifiedBundle, closure, verify
 from edgeward.bundle.bases import ARCHES, open_base
 from edgeward.bundle.packers import Machine, PackedFile
 from edgeward.cli.console import size
-from edgeward.kit import files
+from edgeward.kit import debian, files
 from edgeward.kit.errors import WrongInput
 from edgeward.kit.wheels import Abi
 

@@ -61,7 +61,7 @@ def _there(host: str, *, with_peaks: bool) -> "tuple[Machine, str]":
     from edgeward.measure.remote import RemotePlace
 
     try:
-        with RemotePlace(host, told=console.note) as place:
+        with RemotePlace(host, told=console.note, brings_python=False) as place:
             return place.machine(with_peaks=with_peaks), place.facts.name
     except Unsupported as error:  # nothing can be run there, but it can be looked at
         reason = error.message.removeprefix(f"{host}: ")

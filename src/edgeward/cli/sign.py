@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("bundle", type=PATH)
-@click.option("--key", type=PATH, metavar="FILE", help="Sign with this private key (PEM) instead of your own.")
+@click.option(
+    "--key", metavar="FILE|URI",
+    help="Sign with this private key (PEM) instead of your own, or with the one that a token or key service holds.",
+)  # fmt: skip
+@click.option("--public", type=PATH, metavar="FILE", help="The public half of such a held key; a token writes it.")
 @click.option("--new-key", type=PATH, metavar="FILE", help="Make a key pair, FILE and its .pub, and sign with it.")
 @click.option(
     "--repository",
@@ -27,7 +31,8 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(
     bundle: Path,
-    key: Path | None,
+    key: str | None,
+    public: Path | None,
     new_key: Path | None,
     repositories: tuple[str, ...],
     plain: Path | None,
@@ -42,16 +47,16 @@ def command(
     edgeward sign out/bundle
     edgeward sign out/bundle --new-key release.key
     edgeward sign out/bundle --repository registry.example/vision/digits
+    edgeward sign out/bundle --key "hsm:2?label=release" --public release.pub
     """
-    from edgeward.bundle import attest, find_bundle, peek, public_path_of, sign
+    from edgeward.bundle import attest, find_bundle, peek, sign
 
     if key is not None and new_key is not None:
         raise click.UsageError("--key and --new-key exclude each other")
     named = [_repository(one) for one in repositories]
     folder = find_bundle(bundle)
     claimed = peek(folder)
-    signing, created = _signing_key(key, new_key)
-    public = public_path_of(signing.path)
+    signing, public, created = _signing_key(key, public, new_key)
     if created:
         console.note(f"made a new key pair: {signing.path}, to keep secret, and {public}, for those who verify")
     sign(folder, signing)
@@ -72,7 +77,7 @@ def command(
     console.say(f"digest  {claimed.digest}")
     console.say(f"key     {signing.fingerprint}")
     console.say(f"        {signing.path}")
-    console.say(f"next: edgeward verify {folder}" + (f" --key {public}" if key or new_key else ""))
+    console.say(f"next: edgeward verify {folder}" + (f" --key {public}" if public and (key or new_key) else ""))
 
 
 def _repository(text: str) -> str:
@@ -86,16 +91,37 @@ def _repository(text: str) -> str:
     return str(found)
 
 
-def _signing_key(key: Path | None, new_key: Path | None) -> "tuple[SigningKey, bool]":
-    """The key to sign with, and whether it was made just now."""
-    from edgeward.bundle import create_key, load_key, load_or_create_key
+def _signing_key(key: str | None, public: Path | None, new_key: Path | None) -> "tuple[SigningKey, Path | None, bool]":
+    """The key to sign with, where its public half is, and whether it was made just now."""
+    from edgeward.bundle import create_key, load_key, load_or_create_key, public_path_of
+    from edgeward.bundle.held_key import is_uri, open_key
     from edgeward.kit.errors import WrongInput
 
+    if key is not None and is_uri(key):
+        return open_key(key, public, _secret), public, False
+    if public is not None:
+        raise click.UsageError("--public goes with a --key that a token or key service holds")
     if key is not None:
-        return load_key(key), False
+        return load_key(Path(key)), public_path_of(Path(key)), False
     if new_key is None:
-        return load_or_create_key()
+        own, is_new = load_or_create_key()
+        return own, public_path_of(own.path), is_new
     try:
-        return create_key(new_key), True
+        return create_key(new_key), public_path_of(new_key), True
     except FileExistsError:
         raise WrongInput(f"{new_key}: stands there already", hint=f"--key {new_key}") from None
+
+
+def _secret(what: str) -> str:
+    """A token's PIN, from EDGEWARD_KEY_PASSWORD or the person."""
+    import os
+    import sys
+
+    from edgeward.kit.errors import WrongInput
+
+    if found := os.environ.get("EDGEWARD_KEY_PASSWORD"):
+        return found
+    if not sys.stdin.isatty():
+        raise WrongInput(f"the token wants its {what}", hint="EDGEWARD_KEY_PASSWORD=… edgeward sign …")
+    answer: str = click.prompt(what.upper(), hide_input=True, err=True)
+    return answer

@@ -106,8 +106,14 @@ def unpack(own: Path, request: Answer) -> Answer:
     CACHE.mkdir(mode=0o700, parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(dir=CACHE, prefix="new-"))
     try:
-        with zipfile.ZipFile(archive) as opened:
-            opened.extractall(beside)
+        if "program" in request:  # a Python of our own, and what starts it
+            shutil.unpack_archive(archive, beside, "gztar")
+            program = beside / "python"
+            program.write_text(request["program"].format(root=place, program=place / "python"))
+            program.chmod(0o755)
+        else:
+            with zipfile.ZipFile(archive) as opened:
+                opened.extractall(beside)
         archive.unlink()
         os.sync()  # else a power cut may leave the folder with empty files in it
         with contextlib.suppress(OSError):  # another run may have put it there meanwhile
@@ -124,7 +130,7 @@ def start(own: Path, request: Answer, module: str, output: "IO[bytes] | int", co
     environment = dict(os.environ, PYTHONPATH=request["path"], ORT_DISABLE_TELEMETRY="1")
     environment.update(PYTHONDONTWRITEBYTECODE="1", TMPDIR=str(own))
     return subprocess.Popen(
-        [sys.executable, "-m", module],
+        [request.get("python", sys.executable), "-m", module],
         cwd=own, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=complaint, start_new_session=True,
     )  # fmt: skip
 

@@ -60,8 +60,12 @@ class RemotePlace:
     Raises PlaceLost where it cannot be reached or the connection is lost, Unsupported where it cannot run models.
     """
 
-    def __init__(self, host: str, *, options: Sequence[str] = (), told: Told | None = None) -> None:
+    def __init__(
+        self, host: str, *, options: Sequence[str] = (), told: Told | None = None, brings_python: bool = True
+    ) -> None:
         self.host = host
+        self._brings_python = brings_python
+        self._with: dict[str, str] = {}
         self._told = told or (lambda _: None)
         self._partner = Partner(ssh.python_command(host, _KEEPER, options))
         self._pushed: dict[str, str] = {}
@@ -73,10 +77,10 @@ class RemotePlace:
             self._told(f"connecting to {self.host}")
             self.device = msgspec.convert(self._ask({"do": "hello"}), runner.Device)
             self._told("fetching what the device needs")
-            found = self._about(lambda: runner.runner_for(self.device))
-            self._path = self._installed(found.parts)
+            found = self._about(lambda: runner.runner_for(self.device, brings_python=self._brings_python))
+            self._with = self._installed(found)
             self._told("looking at the device")
-            self._described = self._result(Describe(), Described)
+            self._described = self._of_device(self._result(Describe(), Described))
             self._missing = found.missing
             self.version("onnxruntime")
         except BaseException:
@@ -99,7 +103,15 @@ class RemotePlace:
 
     def machine(self, *, with_peaks: bool) -> Machine:
         """All that the device says of itself; its peaks take some seconds more."""
-        return self._result(Describe(with_peaks), Described).machine if with_peaks else self._described.machine
+        if not with_peaks:
+            return self._described.machine
+        return self._of_device(self._result(Describe(with_peaks), Described)).machine
+
+    def _of_device(self, told: Described) -> Described:
+        """With the device's own Python, where another one was brought along."""
+        if "python" not in self._with:
+            return told
+        return replace(told, machine=replace(told.machine, python=".".join(map(str, self.device.python))))
 
     @property
     def timing(self) -> Timing:
@@ -124,7 +136,7 @@ class RemotePlace:
         return self._result(ReadMemory(), MemoryRead)
 
     def ask(self, module: str, message: bytes, *, limit_s: float) -> bytes:
-        request = {"do": "load", "path": self._path, "module": module, "limit_s": limit_s}
+        request = {"do": "load", **self._with, "module": module, "limit_s": limit_s}
         answer, said = self._exchange(request, message, limit_s=limit_s + _LOAD_LIMIT_S)
         self.close(answer["child"])
         return self._said(answer, said)
@@ -160,7 +172,7 @@ class RemotePlace:
     def load(self, message: bytes) -> tuple[int, bytes]:
         """A child there that holds a model, by its number, and what it said first."""
         answer, said = self._exchange(
-            {"do": "load", "path": self._path, "limit_s": _LOAD_LIMIT_S}, message, limit_s=2 * _LOAD_LIMIT_S
+            {"do": "load", **self._with, "limit_s": _LOAD_LIMIT_S}, message, limit_s=2 * _LOAD_LIMIT_S
         )
         return answer["child"], self._said(answer, said)
 
@@ -203,20 +215,25 @@ class RemotePlace:
             self._pushed[digest] = answer["path"]
         return self._pushed[digest]
 
-    def _installed(self, parts: Sequence[runner.Part]) -> str:
-        """The folders there that hold our rooms and the runtimes; what is not there yet is pushed."""
-        digests = [part.digest for part in parts]
+    def _installed(self, found: runner.Runner) -> dict[str, str]:
+        """The folders there that hold our rooms and the runtimes, and the Python that runs them where it is not the
+        device's own; what is not there yet is pushed."""
+        own = () if found.python is None else (found.python,)
+        digests = [part.digest for part in (*found.parts, *own)]
         there = {Path(path).name: path for path in self._ask({"do": "has", "digests": digests})["paths"]}
-        for part in parts:
+        for part in (*found.parts, *own):
             if part.digest not in there:
                 self._told(f"sending {part.name} ({len(part.data) / 1e6:.1f} MB)")
                 self._ask({"do": "put", "digest": part.digest}, part.data, limit_s=_PUT_LIMIT_S)
-                answer = self._ask({"do": "unpack", "digest": part.digest}, limit_s=_PUT_LIMIT_S)
-                there[part.digest] = answer["path"]
-        return ":".join(there[digest] for digest in digests)
+                request = {"do": "unpack", "digest": part.digest}
+                if part is found.python:
+                    request["program"] = found.program
+                there[part.digest] = self._ask(request, limit_s=_PUT_LIMIT_S)["path"]
+        path = {"path": ":".join(there[part.digest] for part in found.parts)}
+        return path if found.python is None else {**path, "python": f"{there[found.python.digest]}/python"}
 
     def _result(self, job: PlacedJob, wanted: type[_Result]) -> _Result:
-        request = {"do": "run", "path": self._path, "job": msgspec.json.encode(job).decode()}
+        request = {"do": "run", **self._with, "job": msgspec.json.encode(job).decode()}
         answer = self._ask(request, limit_s=_JOB_LIMIT_S)
         if answer["code"] != 0:
             raise self._died(answer)

@@ -1,4 +1,5 @@
-"""What a device is sent so that it can measure: our light rooms, and wheels for its Python and processor."""
+"""What a device is sent so that it can measure: our light rooms, wheels for its Python and processor, and a Python
+where its own is too old."""
 
 import hashlib
 import io
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 import edgeward
+from edgeward.kit import debian
 from edgeward.kit.errors import Unavailable, Unsupported
 from edgeward.kit.wheels import Abi, fetched
 
@@ -32,7 +35,7 @@ class Device(Struct, frozen=True):
 
 
 class Part(NamedTuple):
-    """A zip that is unpacked on the device, named by its content; `name` is for people."""
+    """An archive that is unpacked on the device, named by its content; `name` is for people."""
 
     name: str
     digest: str
@@ -40,25 +43,45 @@ class Part(NamedTuple):
 
 
 class Runner(NamedTuple):
-    """What the device imports, in order, and why some runtimes are not among it."""
+    """What the device imports, in order, why some runtimes are not among it, and the Python that it is sent."""
 
     parts: tuple[Part, ...]
     missing: dict[str, str]
+    python: Part | None = None
+    program: str = ""
 
 
-def runner_for(device: Device) -> Runner:
-    """Raises Unsupported where no wheels run, Unavailable where they cannot be had."""
-    if device.python < _OLDEST_PYTHON:
-        version = ".".join(map(str, device.python))
-        raise Unsupported(
-            f"the device has Python {version}, wanted 3.11 or newer",
-            hint="install python3.11 there, for the user alone: uv python install 3.11",
-        )
-    if device.libc[0] != "glibc":
-        raise Unsupported("the device has no glibc, which the wheels of onnxruntime want")
+def runner_for(device: Device, *, brings_python: bool = True) -> Runner:
+    """Where the device's Python is too old or has no glibc, one comes along, if it may: Debian's, as it is in images.
+
+    Raises Unsupported where no wheels run, Unavailable where they cannot be had.
+    """
+    reason = _why_not(device)
+    own = None
+    if reason is not None:
+        hint = "install python3.11 there, for the user alone: uv python install 3.11"
+        if not brings_python:
+            raise Unsupported(reason, hint=hint)
+        try:
+            own = debian.brought(device.arch)
+        except (Unsupported, Unavailable) as error:
+            raise type(error)(f"{reason}, and none can be brought along: {error.message}", hint=hint) from None
+        device = replace(device, python=own.abi.python, libc=("glibc", f"2.{own.abi.glibc}"), found=())
     wheels, missing = _wheels(device)
-    parts = [_part("edgeward", _rooms()), *(_part(path.name, path.read_bytes()) for path in wheels)]
-    return Runner(tuple(parts), missing)
+    parts = (_part("edgeward", _rooms()), *(_part(path.name, path.read_bytes()) for path in wheels))
+    if own is None:
+        return Runner(parts, missing)
+    python = Part("Python 3.11", own.archive.digest.removeprefix("sha256:"), own.archive.path.read_bytes())
+    return Runner(parts, missing, python, own.program)
+
+
+def _why_not(device: Device) -> str | None:
+    """Why its own Python runs nothing of ours."""
+    if device.python < _OLDEST_PYTHON:
+        return f"the device has Python {'.'.join(map(str, device.python))}, wanted 3.11 or newer"
+    if device.libc[0] != "glibc":
+        return "the device has no glibc, which the wheels of onnxruntime want"
+    return None
 
 
 def _part(name: str, data: bytes) -> Part:

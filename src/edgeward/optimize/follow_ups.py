@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 from msgspec.structs import replace
 
 from edgeward.optimize.propose import AS_GIVEN, BFLOAT16, HEAD, QUANTISER, REMEDIES, Tried
-from edgeward.optimize.quicker import is_quicker
+from edgeward.optimize.quicker import base_name, is_quicker
 from edgeward.records.candidate import Recipe, Step
 
 _NEAR = 1.1
@@ -35,12 +35,12 @@ def follow_ups(tried: Sequence[Tried], max_drop: float, seen: Collection[str]) -
 
     Where int8 misses the accuracy gate, the fastest such recipe is treated in stages until it keeps it, and what
     was enough there is tried on the others. Where it keeps the gate and lost noticeably, other value ranges. Of all
-    that keep the gate "-refit", the last bias fitted to labels, "-half", float weights stored in half the bytes, and in
+    that keep the gate "-refit", the last bias fitted to labels (with layers in float where it helped), "-half", float weights stored in half the bytes, and in
     LiteRT "-tensor", one scale for each tensor of weights: a smaller file.
     """
     fast = _decisive(tried)
     wanted = [*_treatments(fast, seen), *_with_float_in_bfloat16(fast, tried), *_refinements(fast, max_drop)]
-    wanted += _coarser(fast)
+    wanted += [*_coarser(fast), *_as_the_base_was_helped(tried, max_drop)]
     return tuple({recipe.name: recipe for recipe in wanted if recipe.name not in seen}.values())
 
 
@@ -76,6 +76,18 @@ def _refinements(fast: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
             yield with_remedies(one.recipe, mine | {"refit"})
         if not any(step.use in _SMALLER for step in one.recipe.steps):
             yield _halved(one.recipe)
+
+
+def _as_the_base_was_helped(tried: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
+    """A bias that helped a recipe helps it with layers in float too. Which of them is the fastest, times of each alone
+    do not tell where a machine is noisy: they are asked for by what was gained."""
+    kept = {one.recipe.name: one for one in tried if one.outcome == "kept"}
+    for one in sorted(kept.values(), key=lambda one: one.alone_ms):
+        if (base := kept.get(base_name(one.recipe))) is None or remedies_of(one.recipe) or one is base:
+            continue
+        helped = kept.get(with_remedies(base.recipe, frozenset({"refit"})).name)
+        if helped is not None and helped.quality_drop < base.quality_drop - _NOTICEABLE * max_drop:
+            yield with_remedies(one.recipe, frozenset({"refit"}))
 
 
 def _coarser(fast: Sequence[Tried]) -> Iterator[Recipe]:

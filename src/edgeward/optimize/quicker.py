@@ -47,6 +47,11 @@ def is_quicker(recipe: Recipe) -> bool:
     return any(name in recipe.name.split("-") for name in (_QUICK, _TAIL))
 
 
+def base_name(recipe: Recipe) -> str:
+    """The name of the recipe that it was before layers of it were left in float."""
+    return "-".join(part for part in recipe.name.split("-") if part not in (_QUICK, _TAIL))
+
+
 def _keeping(step: Step, kept: Sequence[str]) -> Step:
     if step.use != QUANTISER:
         return step

@@ -12,10 +12,10 @@ import pytest
 sys.path.append(str(Path(__file__).resolve().parents[2] / "faults"))
 from registries import needs_registry, registry
 
-from edgeward.bundle import debian
 from edgeward.bundle.bases import open_base
 from edgeward.bundle.images import Images
 from edgeward.bundle.registry import Reference, push
+from edgeward.kit import debian
 from edgeward.kit.errors import EdgewardError, Refused, Unavailable, Unsupported, WrongInput
 from edgeward.kit.tars import Entry
 from edgeward.kit.wheels import Abi

@@ -11,6 +11,8 @@ KEYS = "/etc/edgeward"
 SETTINGS = "edgeward.toml"
 _NOTIFY_RELOAD = 253
 """The first systemd that waits for the end of a reload which it asked for itself."""
+_CREDENTIALS, _CREDENTIALS_BEFORE_250 = "%d", "/run/credentials/%n"
+"""The folder of what LoadCredential brings: its specifier, and where it is in systemd 247 to 249, which have none."""
 _RELOAD = "ExecReload=/bin/sh -c 'kill -HUP $MAINPID'"
 """A minimal Debian has no program kill; its shell has one."""
 
@@ -111,7 +113,8 @@ def _life(service: Service, keys: tuple[PackedFile, ...], needs: Needs) -> list[
     else:
         words += ["serve", service.bundle, "--host", service.host, "--port", str(service.port)]
     words += [] if service.threads is None else ["--threads", str(service.threads)]
-    words += [word for name in names for word in ("--key", f"%d/{name}")]
+    folder = _CREDENTIALS if service.systemd >= 250 else _CREDENTIALS_BEFORE_250
+    words += [word for name in names for word in ("--key", f"{folder}/{name}")]
     is_waited_for = service.systemd >= _NOTIFY_RELOAD
     reloads = ["Type=notify-reload"] if is_waited_for else ["Type=notify", _RELOAD]
     return [
@@ -130,16 +133,16 @@ def _life(service: Service, keys: tuple[PackedFile, ...], needs: Needs) -> list[
         "# ONNX Runtime's official builds report home unless this is set.",
         "Environment=ORT_DISABLE_TELEMETRY=1 XDG_CACHE_HOME=%C/%N HOME=%S/%N PYTHONDONTWRITEBYTECODE=1",
         *(f"LoadCredential={name}:{key.path}" for name, key in zip(names, keys, strict=True)),
-        *(_settings(duty) if duty else ()),
+        *(_settings(duty, folder) if duty else ()),
     ]
 
 
-def _settings(duty: Duty) -> list[str]:
+def _settings(duty: Duty, folder: str) -> list[str]:
     return [
         "# What it runs. Addresses there may hold passwords: only root and the service can read it.",
         f"LoadCredential={SETTINGS}:{KEYS}/{duty.name}/{SETTINGS}",
         *(_assigned("LoadCredential", f"{name}:{path}") for name, path in duty.reach.credentials),
-        "WorkingDirectory=%d",
+        f"WorkingDirectory={folder}",
     ]
 
 
@@ -213,8 +216,8 @@ def _devices(needs: Needs, *, runs: bool) -> list[str]:
 
 
 def _quoted(word: str) -> str:
-    """As a word of a command line in a unit, where % and $ have a meaning; "%d/" is the folder of credentials."""
-    own = word if word.startswith("%d/") else word.replace("%", "%%")
+    """As a word of a command line in a unit, where % and $ have a meaning."""
+    own = word if word.startswith((_CREDENTIALS, _CREDENTIALS_BEFORE_250)) else word.replace("%", "%%")
     safe = own.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
     return f'"{safe}"' if any(character.isspace() or character in "\"'\\;" for character in safe) else safe
 

@@ -92,9 +92,13 @@ class Device:
         """The path there of a folder of files that were sent: paths in it, and their digests."""
         return str(self._ask({"do": "lay", "folder": folder, "files": files})["path"])
 
-    def release(self, name: str, archives: Sequence[str], commands: Mapping[str, str]) -> str:
-        """The interpreter there that has these packages, which were sent; `commands` are programs and their modules."""
-        request = {"do": "release", "name": name, "archives": archives, "commands": commands}
+    def release(
+        self, name: str, archives: Sequence[str], commands: Mapping[str, str], python: Mapping[str, str] | None = None
+    ) -> str:
+        """The interpreter there that has these packages, which were sent; `commands` are programs and their modules.
+        Where `python` is told, that is the interpreter: its "archive", which was sent, the text of the "program" that
+        starts it, and the "site" of the packages in the release."""
+        request = {"do": "release", "name": name, "archives": archives, "commands": commands, "python": python}
         return str(self._ask(request, limit_s=_WORK_LIMIT_S)["python"])
 
     def run(self, *command: str) -> Done:

@@ -180,19 +180,34 @@ def release(request: "dict[str, Any]") -> "dict[str, Any]":
         RELEASES.mkdir(parents=True, exist_ok=True)
         beside = RELEASES / ("." + request["name"] + ".partial")
         shutil.rmtree(beside, ignore_errors=True)
-        venv.EnvBuilder(symlinks=True, with_pip=False).create(beside)
+        if request["python"] is None:
+            venv.EnvBuilder(symlinks=True, with_pip=False).create(beside)
+        else:
+            own_python(request["python"], beside, place)
         for digest in request["archives"]:
             unpack(INCOMING / digest, beside)
         for name, module in request["commands"].items():
             script = beside / "bin" / name
             script.write_text('#!/bin/sh\nexec "' + str(place) + '/bin/python" -m ' + module + ' "$@"\n')
             script.chmod(0o755)
-        compileall.compile_dir(str(beside / "lib"), maxlevels=30, quiet=2, stripdir=str(beside), prependdir=str(place))
+        if request["python"] is None:
+            lib = str(beside / "lib")
+            compileall.compile_dir(lib, maxlevels=30, quiet=2, stripdir=str(beside), prependdir=str(place))
         os.sync()  # else a power cut may leave the folder with empty files in it
         beside.rename(place)
         sync(RELEASES)
     lead(CURRENT, Path("releases") / place.name)
     return {"python": str(place / "bin" / "python")}
+
+
+def own_python(sent: "dict[str, str]", beside: Path, place: Path) -> None:
+    """A Python that was sent, where the device's is too old; `place` is what `beside` will be called."""
+    shutil.unpack_archive(str(INCOMING / sent["archive"]), str(beside / "python"), "gztar")
+    (beside / "bin").mkdir()
+    program = beside / "bin/python"
+    first, rest = sent["program"].format(root=place / "python", program=place / "bin/python").split("\n", 1)
+    program.write_text(first + "\nexport PYTHONPATH=" + str(place / sent["site"]) + "\n" + rest)
+    program.chmod(0o755)
 
 
 def unpack(archive: Path, place: Path) -> None:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from edgeward.bundle import closure
 from edgeward.cli.afar.device import Device, Done, Facts
-from edgeward.kit import errors
+from edgeward.kit import debian, errors
 from edgeward.kit.codec import digest_of_file
 from edgeward.kit.errors import EdgewardError, Failed, Unsupported
+from edgeward.kit.wheels import Abi
 
 if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
@@ -45,12 +46,20 @@ def deploy(host: str, order: Order, progress: "Progress", *, ssh_options: Sequen
     with Device(host, options=ssh_options) as device, tempfile.TemporaryDirectory() as keys:
         check(host, device.facts, order.form)
         progress.stage("fetching what the device needs", 0.03)
-        archives = _archives(device.facts, order.verified.manifest.runtime)
+        own = _brought(host, device.facts)
+        abi = device.facts.abi if own is None else own.abi
+        archives, python = _archives(abi, order.verified.manifest.runtime), None
+        packages = list(archives)
+        if own is not None:
+            digest = own.archive.digest.removeprefix("sha256:")
+            archives[digest] = own.archive.path
+            site = closure.site_packages(abi).removeprefix(f"{closure.HOME[1:]}/")
+            python = {"archive": digest, "program": own.program, "site": site}
         name, sent = _name(archives), 0
         if name not in device.facts.releases:
             sent = device.send("edgeward", archives, lambda text, share: progress.stage(text, 0.1 + 0.5 * share))
             progress.stage("installing edgeward there", 0.6)
-        python = device.release(name, list(archives), _COMMANDS)
+        interpreter = device.release(name, packages, _COMMANDS, python)
         device.forget(list(archives))
         files = _files(order, Path(keys))
         paths = dict(files.values())
@@ -60,7 +69,7 @@ def deploy(host: str, order: Order, progress: "Progress", *, ssh_options: Sequen
         progress.stage("starting it there", 0.85)
         trusted = [word for name in files if name.startswith("keys/") for word in ("--key", f"{there}/{name}")]
         words = ["deploy", f"{there}/bundle", *trusted, "--as", order.form, *order.options, "--json"]
-        told = answer_of(host, device.run(python, "-m", "edgeward", *words))
+        told = answer_of(host, device.run(interpreter, "-m", "edgeward", *words))
         device.forget([laid, *paths])
         device.prune()
     return {"host": host, **told, "sent_bytes": sent}
@@ -68,15 +77,23 @@ def deploy(host: str, order: Order, progress: "Progress", *, ssh_options: Sequen
 
 def check(host: str, facts: Facts, form: str) -> None:
     """Raises Unsupported where the device cannot run edgeward in this form."""
-    if facts.python < _OLDEST_PYTHON:
-        raise Unsupported(
-            f"{host}: its python3 is {'.'.join(map(str, facts.python))}, wanted 3.11 or newer",
-            hint="install a newer Python there, or deploy --as podman: an image brings its own",
-        )
-    if facts.libc[0] != "glibc":
-        raise Unsupported(f"{host}: has no glibc, which the wheels of the runtimes want")
     if form == "systemd" and not facts.is_systemd:
         raise Unsupported(f"{host}: was not started by systemd", hint="deploy --as podman or --as docker")
+
+
+def _brought(host: str, facts: Facts) -> debian.Brought | None:
+    """The Python that is sent along, where the device's own runs nothing of ours."""
+    if facts.python >= _OLDEST_PYTHON and facts.libc[0] == "glibc":
+        return None
+    try:
+        return debian.brought(facts.arch)
+    except EdgewardError as error:
+        version = ".".join(map(str, facts.python))
+        raise type(error)(
+            f"{host}: its python3 is {version} with {facts.libc[0] or 'another C library'}, wanted 3.11 or newer with "
+            f"glibc, and none can be sent along: {error.message}",
+            hint=error.hint or "install a newer Python there, or deploy --as podman: an image brings its own",
+        ) from None
 
 
 def answer_of(host: str, done: Done) -> dict[str, Any]:
@@ -93,9 +110,9 @@ def answer_of(host: str, done: Done) -> dict[str, Any]:
     raise kind(f"{host}: {message or f'it ended with exit code {done.code}: ' + ' '.join(said[-1:])}", hint=hint)
 
 
-def _archives(facts: Facts, runtime: str) -> dict[str, Path]:
+def _archives(abi: Abi, runtime: str) -> dict[str, Path]:
     """Edgeward and what it and the runtime need there, by digest."""
-    parts = (closure.own(facts.abi), closure.dependencies(closure.closure_of(facts.abi, runtime)))
+    parts = (closure.own(abi), closure.dependencies(closure.closure_of(abi, runtime)))
     return {part.digest.removeprefix("sha256:"): part.path for part in parts}
 
 

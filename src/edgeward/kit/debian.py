@@ -9,9 +9,9 @@ import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
-from edgeward.bundle.bytecode import OF_LIBRARY, is_made_for, with_bytecode
+from edgeward.kit.bytecode import OF_LIBRARY, is_made_for, with_bytecode
 from edgeward.kit.errors import Unavailable, Unsupported, WrongInput
 from edgeward.kit.tars import FORMAT, Archive, Entry, tar_gz
 from edgeward.kit.wheels import Abi
@@ -19,6 +19,8 @@ from edgeward.kit.wheels import Abi
 DEFAULT = "bookworm"
 _PYTHONS = {"bookworm": (11, 36), "trixie": (13, 41)}
 """Of each Debian, the second numbers of its Python and its glibc."""
+_LOADERS = {"x86_64": ("amd64", "ld-linux-x86-64.so.2"), "aarch64": ("arm64", "ld-linux-aarch64.so.1")}
+"""What Debian calls a processor, and what starts its programs."""
 _VERSION = 3
 """Counts the changes of what is put in beside the packages: what was made by others is made anew."""
 _CACHE = Path(".cache") / "edgeward" / "bases"
@@ -46,6 +48,30 @@ _USERS = (
 )
 
 
+class Brought(NamedTuple):
+    """A Python with its C library for a device whose own is too old. `program` is the text of what starts it there: in
+    it "{root}" is where the archive lies, "{program}" that text's own place."""
+
+    archive: Archive
+    program: str
+    abi: Abi
+
+
+def brought(arch: str) -> Brought:
+    """For processors as the kernel names them. Raises Unsupported for one that has none, or where it cannot be made."""
+    if arch not in _LOADERS:
+        raise Unsupported(f"there is no Python to bring along for {arch}")
+    name, loader = _LOADERS[arch]
+    own, triplet = abi(DEFAULT, arch), f"{arch}-linux-gnu"
+    # Its loader is started by name, so that nothing of the device's own C library is asked for.
+    program = (
+        f"#!/bin/sh\nexport PYTHONHOME={{root}}/usr\nexec {{root}}/lib/{triplet}/{loader} --argv0 {{program}} "
+        f"--library-path {{root}}/lib/{triplet}:{{root}}/usr/lib/{triplet} "
+        f'{{root}}/usr/bin/python{own.python[0]}.{own.python[1]} "$@"\n'
+    )
+    return Brought(layer(DEFAULT, name), program, own)
+
+
 def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     """Debian's `suite` for `arch` as one layer, made once and kept below ~/.cache/edgeward."""
     python = abi(suite, "any").python
@@ -60,7 +86,11 @@ def layer(suite: str, arch: str, *, anew: bool = False) -> Archive:
     with tempfile.TemporaryDirectory(dir=folder) as beside:
         made = Path(beside) / "root.tar"
         _bootstrap(suite, arch, packages, made)
-        return tar_gz(with_bytecode(_entries(made, arch), python), path)
+        packed = tar_gz(with_bytecode(_entries(made, arch), python), path)
+    for other in folder.glob(f"debian-{suite}-{arch}-*.tar.gz"):
+        if other != path:
+            other.unlink(missing_ok=True)  # made by other rules: another edgeward makes it anew
+    return packed
 
 
 def abi(suite: str, arch: str) -> Abi:

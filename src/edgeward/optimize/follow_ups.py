@@ -35,8 +35,8 @@ def follow_ups(tried: Sequence[Tried], max_drop: float, seen: Collection[str]) -
 
     Where int8 misses the accuracy gate, the fastest such recipe is treated in stages until it keeps it, and what
     was enough there is tried on the others. Where it keeps the gate and lost noticeably, other value ranges. Of all
-    that keep the gate "-refit", the last bias fitted to labels (with layers in float where it helped), "-half", float weights stored in half the bytes, and in
-    LiteRT "-tensor", one scale for each tensor of weights: a smaller file.
+    that keep the gate "-refit", the last bias fitted to labels (with layers in float where it helped), "-half", float
+    weights stored in half the bytes, and in LiteRT "-tensor", one scale for each tensor of weights: a smaller file.
     """
     fast = _decisive(tried)
     wanted = [*_treatments(fast, seen), *_with_float_in_bfloat16(fast, tried), *_refinements(fast, max_drop)]

@@ -79,3 +79,46 @@ def test_one_look_in_a_process_of_its_own(tmp_path: Path) -> None:
         )
     print(f"\nedgeward-agent check, its start included: {sorted(taken)[5]:.0f} ms of CPU (n {len(taken)}, "
           f"{min(taken):.0f} to {max(taken):.0f})")  # fmt: skip
+
+
+_UPDATE = """
+import sys
+from pathlib import Path
+from edgeward.agent.run import Agent
+from edgeward.agent.service import Health
+from edgeward.bundle.store import Store
+from edgeward.kit import codec
+from edgeward.kit.clock import SystemClock
+from edgeward.kit.memory import peak_bytes
+from edgeward.records.agent import AgentSettings
+class Up:
+    def restart(self): pass
+    def stop(self): pass
+    def health(self): return Health(True, False, "ready")
+agent = Agent(codec.from_toml(Path(sys.argv[1]), AgentSettings), Store(Path(sys.argv[2])), Up(), SystemClock())
+before = peak_bytes()
+said = agent.once()
+print(said, before / 1e6, peak_bytes() / 1e6, sep="|")
+"""
+
+
+@needs_registry
+@pytest.mark.parametrize("megabytes", [1, 500])
+def test_the_memory_of_an_update(tmp_path: Path, megabytes: int) -> None:
+    """From a registry, through verification, self-test and switch, to the commit."""
+    from edgeward.bundle.assembly import Said
+
+    key, folder = bundle.create_key(tmp_path / "a.key"), tmp_path / "bundle"
+    folder.mkdir()
+    made = bundle.peek(GOLDEN / "bundle-v1-good").manifest.created_at
+    bundle.reassemble(GOLDEN / "bundle-v1-good", folder, made, Said(report=os.urandom(megabytes << 20)))
+    bundle.sign(folder, key)
+    with registry(tmp_path / "registry") as host:
+        push(folder, Reference(host, "golden", "1"))
+        config = tmp_path / "agent.toml"
+        public = bundle.public_path_of(key.path)
+        config.write_text(f'service = "golden"\nsource = "{host}/golden:1"\nkeys = ["{public}"]\nprobation-s = 1\n')
+        command = [sys.executable, "-c", _UPDATE, str(config), str(tmp_path / "store")]
+        told = subprocess.run(command, capture_output=True, check=True, text=True).stdout
+    said, before, most = told.rsplit("|", 2)
+    print(f"\nan update of {megabytes} MB: {float(before):.1f} MB before, {float(most):.1f} MB at most: {said}")

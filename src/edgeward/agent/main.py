@@ -13,7 +13,7 @@ from edgeward import __version__
 from edgeward.agent import decide
 from edgeward.agent.run import Agent
 from edgeward.agent.service import SystemdService
-from edgeward.agent.units import resident, timed
+from edgeward.agent.units import resident, sharing, timed
 from edgeward.bundle.store import STORE, Store
 from edgeward.kit import codec, notify
 from edgeward.kit.clock import SystemClock
@@ -54,15 +54,25 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("rollback", help="go back to the bundle before, and do not take this one again")
     verbs.add_parser("hold", help="no updates until they are released")
     verbs.add_parser("release", help="updates again")
+    share = verbs.add_parser("share", help="let others in this network fetch the blobs that are here")
+    share.add_argument("--host", default="127.0.0.1", help="default: 127.0.0.1; 0.0.0.0 is every address")
+    share.add_argument("--port", type=int, default=5151, help="default: 5151")
     unit = verbs.add_parser("unit", help="print the unit of the agent itself")
-    unit.add_argument("--timer", action="store_true", help="of a timer that looks once, instead of a resident service")
+    kinds = unit.add_mutually_exclusive_group()
+    kinds.add_argument("--timer", action="store_true", help="of a timer that looks once, instead of a resident service")
+    kinds.add_argument("--share", action="store_true", help="of a service that shares what is here")
     return parser
 
 
 def _act(asked: argparse.Namespace) -> int:
     if asked.verb == "unit":
-        sys.stdout.write(timed(sys.executable) if asked.timer else resident(sys.executable))
+        made = timed if asked.timer else sharing if asked.share else resident
+        sys.stdout.write(made(sys.executable))
         return 0
+    if asked.verb == "share":
+        from edgeward.agent.share import share
+
+        share(asked.store, asked.host, asked.port)
     settings = codec.from_toml(asked.config, AgentSettings)
     agent = Agent(settings, Store(asked.store), _service(settings), SystemClock())
     if asked.verb == "status":

@@ -69,3 +69,46 @@ RandomizedDelaySec=10min
 [Install]
 WantedBy=timers.target
 """
+
+
+def sharing(python: str) -> str:
+    """A service that answers the neighbours: a user of its own that can read the bundles, and write nothing."""
+    return f"""\
+# Written by `edgeward-agent unit --share`. It goes to /etc/systemd/system/edgeward-share.service.
+[Unit]
+Description=edgeward shares bundles with the neighbours
+After=network.target
+
+[Service]
+ExecStart={python} -m edgeward.agent.main share --host 0.0.0.0
+Restart=always
+RestartSec=10
+DynamicUser=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectProc=invisible
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectHostname=yes
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RestrictAddressFamilies=AF_INET AF_INET6
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+MemoryMax=128M
+TasksMax=32
+Environment=PYTHONDONTWRITEBYTECODE=1
+
+[Install]
+WantedBy=multi-user.target
+"""

@@ -1,7 +1,6 @@
 """Runs a verified bundle here, and checks that it answers as it did where it was made."""
 
 import os
-import resource
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from edgeward.bundle.versions import accepts
 from edgeward.infer import Predictor, runtimes
 from edgeward.kit.clock import Clock, SystemClock
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
+from edgeward.kit.memory import peak_bytes
 from edgeward.records.base import Record
 
 _TIMED_RUNS, _TIMED_S, _UNTIMED_RUNS = 50, 2.0, 3
@@ -137,7 +137,7 @@ def cost_of(verified: VerifiedBundle, predictor: Predictor, target: str, clock: 
     measured = verified.manifest.measured_on(target)
     return Cost(
         p50_ms=statistics.median(taken),
-        peak_memory_bytes=1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        peak_memory_bytes=peak_bytes(),
         wanted_ms=None if measured is None else measured.latency.p50_ms,
         wanted_bytes=None if measured is None else measured.peak_memory_bytes,
     )

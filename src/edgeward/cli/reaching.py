@@ -21,7 +21,9 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 def options(command: _Command) -> _Command:
     """--plain-http, --ca and --mirror."""
     for option in (
-        click.option("--mirror", "mirrors", multiple=True, metavar="HOST", help="Ask this registry for blobs first."),
+        click.option(
+            "--mirror", "mirrors", multiple=True, metavar="HOST", help="Ask this registry, or device, for blobs first."
+        ),
         click.option("--ca", type=PATH, metavar="FILE", help="Trust the authorities in this PEM file, too."),
         click.option("--plain-http", is_flag=True, help="Without encryption, also beyond this machine."),
     ):

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgeward.infer import read_npz, runtimes
 from edgeward.infer.runtimes import Session
 from edgeward.kit.errors import EdgewardError, Unsupported
+from edgeward.kit.memory import peak_bytes
 from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import (
     Contender,
@@ -44,7 +45,7 @@ from edgeward.measure.jobs import (
     unpacked,
 )
 from edgeward.measure.loads import drive
-from edgeward.measure.resources import available_memory_bytes, peak_memory_bytes, used_memory
+from edgeward.measure.resources import available_memory_bytes, used_memory
 
 Feeds = dict[str, NDArray[Any]]
 
@@ -67,7 +68,7 @@ def alone(job: Solo) -> SoloResult:
         load_ms=(loaded - start) / 1e6,
         first_ms=(first - loaded) / 1e6,
         steady_ms=float(np.median(steady)) / 1e6,
-        peak_memory_bytes=peak_memory_bytes(),
+        peak_memory_bytes=peak_bytes(),
     )
 
 
@@ -107,7 +108,7 @@ def fresh(job: Fresh, messages: Iterable[bytes]) -> Iterator[Result]:
         load_ms=(loaded - start) / 1e6, first_ms=first / 1e6,
         process_bytes=before.size, model_bytes=max(0, with_model.size - before.size),
         arena_bytes=max(0, with_arena.size - with_model.size),
-        peak_bytes=peak_memory_bytes(), kind=with_arena.kind, read_ms=_read_ms(job.contender),
+        peak_bytes=peak_bytes(), kind=with_arena.kind, read_ms=_read_ms(job.contender),
     )  # fmt: skip
     gc.collect()
     gc.disable()

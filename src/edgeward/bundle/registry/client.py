@@ -34,12 +34,14 @@ _CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
 
 class Access(NamedTuple):
     """How registries are reached. `plain_http` also beyond the loopback; `ca` is a file of certificates to trust
-    besides the system's; blobs are asked of `mirrors` (hosts) first."""
+    besides the system's; blobs are asked of `mirrors` first: hosts, or "http://HOST" for one that encrypts nothing and
+    is told no login."""
 
     plain_http: bool = False
     ca: Path | None = None
     mirrors: tuple[str, ...] = ()
     tries: int = _TRIES
+    is_anonymous: bool = False
 
 
 PLAIN = Access()
@@ -194,6 +196,8 @@ class Registry:
     def _answer_to(self, challenge: str) -> str:
         """The Authorization that a registry asks for. Raises Refused where we have none."""
         kind, _, rest = challenge.partition(" ")
+        if self._access.is_anonymous:
+            raise Refused(f"{self.reference.host} wants a login, and a mirror without encryption is told none")
         said, known = dict(_CHALLENGE.findall(rest)), credentials_for(self.reference.host)
         login = f"podman login {self.reference.host}"
         if kind.lower() == "basic":

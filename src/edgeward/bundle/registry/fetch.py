@@ -28,6 +28,7 @@ blob has come."""
 Tell = Callable[[int, int], None]
 """Called with the bytes that are there, and all that there will be."""
 
+_PLAIN_HTTP = "http://"
 _ENTRIES = 64
 _FRUITLESS = 5
 """Connections in a row that were cut before a byte came."""
@@ -71,11 +72,16 @@ def fetch(
     top = opened.manifest(wanted)
     if top is None:
         raise WrongInput(f"{source}: there is no such bundle")
-    mirrors = [Registry(source._replace(host=host), access) for host in access.mirrors] if isinstance(
-        source, Reference
-    ) else []  # fmt: skip
+    mirrors = [_mirror(source, one, access) for one in access.mirrors] if isinstance(source, Reference) else []
     work = _Work(folder, str(source), opened, mirrors, tell, limit_bytes_per_s, near)
     return work.bring(top, choose, source.tag or "latest")
+
+
+def _mirror(source: Reference, told: str, access: Access) -> Registry:
+    host = told.removeprefix(_PLAIN_HTTP)
+    if host != told:
+        access = access._replace(plain_http=True, is_anonymous=True)
+    return Registry(source._replace(host=host.rstrip("/")), access)
 
 
 class _Work:

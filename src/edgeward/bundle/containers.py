@@ -16,7 +16,7 @@ KEYS = "/etc/edgeward"
 TEMPORARY_BYTES = 64 << 20
 """What /tmp may hold, in memory: runtimes keep what they compiled there."""
 TASKS = 128
-WHY_LIMITS = "Twice the measured peak, what requests may hold, and /tmp; its threads as measured, one for requests."
+WHY_LIMITS = "Twice the measured peak, what requests may hold, and /tmp; CPUs for its threads as measured."
 WHY_WALLS = "A user that owns nothing, no privileges and no way to gain any; it can write to a small /tmp alone."
 
 
@@ -59,6 +59,11 @@ class Container(NamedTuple):
     start_s: int
     published: str
     model_image: str = ""
+
+    @property
+    def threads(self) -> int:
+        """Of the model; `cpus` has one more, for requests."""
+        return max(1, self.cpus - 1)
 
 
 def container_of(manifest: Manifest, image: str, host: str, port: int, threads: int | None) -> Container:

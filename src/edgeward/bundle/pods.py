@@ -126,7 +126,8 @@ def resources_of(said: containers.Container) -> list[str]:
     else:
         why = f"# {containers.WHY_LIMITS}"
         memory = [f"memory: {said.memory_bytes // _MIB}Mi"]
-    requests = [f"cpu: {max(1, said.cpus - 1)}", *memory]
+    # Half of what it may take: a node that has no more CPUs than its threads has pods of the system, too.
+    requests = [f"cpu: {500 * said.threads}m", *memory]
     limits = [f"cpu: {said.cpus}", *memory, *devices]
     return [why, "resources:", f"  requests: {{{', '.join(requests)}}}", f"  limits: {{{', '.join(limits)}}}"]
 

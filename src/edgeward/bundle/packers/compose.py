@@ -59,7 +59,8 @@ def _devices(grants: containers.Grants) -> list[str]:
 
 
 def _limits(said: containers.Container) -> list[str]:
-    cpus = f'    cpus: "{said.cpus}"'
+    # Docker refuses more than a device has: as many as its threads, which the devices that it was measured on have.
+    cpus = f'    cpus: "{said.threads}"'
     if said.memory_bytes is None:
         return ["    # No limit of memory: this bundle brings no measurement to take it from.", cpus]
     return [f"    # {containers.WHY_LIMITS}", f"    mem_limit: {said.memory_bytes >> 20}m", cpus]

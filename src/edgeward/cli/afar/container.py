@@ -78,11 +78,19 @@ def deploy(
     }  # fmt: skip
 
 
-def words(said: Container, engine: str) -> list[str]:
-    """Of `podman run` or `docker run`: the walls, limits and devices, then the image and its arguments."""
+def words(said: Container, engine: str, cpus: int) -> list[str]:
+    """Of `podman run` or `docker run`: the walls, limits and devices, then the image and its arguments. Docker refuses
+    more `cpus` than the device has."""
     options = ["--restart", "unless-stopped" if engine == "docker" else "always", "--publish"]
     options += [f"{said.published}:{said.port}", "--read-only", "--cap-drop", "ALL"]
-    options += ["--security-opt", "no-new-privileges", "--pids-limit", str(containers.TASKS), "--cpus", str(said.cpus)]
+    options += [
+        "--security-opt",
+        "no-new-privileges",
+        "--pids-limit",
+        str(containers.TASKS),
+        "--cpus",
+        str(min(said.cpus, cpus)),
+    ]
     options += ["--tmpfs", f"/tmp:rw,size={containers.TEMPORARY_BYTES >> 20}m,mode=1777"]  # noqa: S108 - in the container
     if said.memory_bytes is not None:
         options += ["--memory", f"{said.memory_bytes >> 20}m"]
@@ -97,7 +105,7 @@ def words(said: Container, engine: str) -> list[str]:
 
 def _start(device: Device, engine: str, said: Container, verified: "VerifiedBundle") -> str:
     return device.replace(
-        engine, f"edgeward-{said.name}", words(said, engine), healthy=containers.health_command(),
+        engine, f"edgeward-{said.name}", words(said, engine, device.facts.cpus), healthy=containers.health_command(),
         trial=_trial(said, verified), limit_s=said.start_s,
     )  # fmt: skip
 

@@ -32,6 +32,7 @@ class Facts(msgspec.Struct, frozen=True):
     is_systemd: bool
     programs: dict[str, str]
     free_bytes: int
+    cpus: int
     releases: tuple[str, ...]
 
     @property

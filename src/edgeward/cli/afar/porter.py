@@ -71,6 +71,7 @@ def hello(_: "dict[str, Any]") -> "dict[str, Any]":
         "is_root": os.geteuid() == 0,
         "is_systemd": Path("/run/systemd/system").is_dir(),
         "programs": {name: version_of(name) for name in _PROGRAMS if shutil.which(name)},
+        "cpus": os.cpu_count() or 1,
         "free_bytes": shutil.disk_usage(nearest(STORE)).free,
         "releases": sorted(path.name for path in RELEASES.glob("[!.]*")),
     }
@@ -262,16 +263,36 @@ def load(request: "dict[str, Any]") -> "dict[str, Any]":
     elif engine in CLUSTERS:
         return load_containerd(engine, folder, request["image"])
     else:
-        archive = folder.with_suffix(".tar")
-        with tarfile.open(archive, "w") as opened:
-            opened.add(folder, ".")
-        done = call(engine, "load", "--quiet", "--input", str(archive))
-        archive.unlink()
-        named = done.output.partition(":")[2].split()[:1]
+        tell_docker(folder, request["image"])
+        done, named = load_archive(folder, engine, "load", "--quiet", "--input"), [request["image"]]
     if done.code or not named:
         return {"error": engine + " did not take the image: " + last(done.complaint), "kind": "Failed"}
     call(engine, "tag", named[0], request["image"])
     return {}
+
+
+def tell_docker(folder: Path, image: str) -> None:
+    """Adds what a Docker before 25, which knows no OCI layout, reads of an archive: the image's parts and its name."""
+    document = json.loads((folder / "index.json").read_text())
+    while "manifests" in document:
+        document = json.loads((folder / place_of(document["manifests"][0])).read_text())
+    layers = [place_of(one) for one in document["layers"]]
+    told = {"Config": place_of(document["config"]), "RepoTags": [image], "Layers": layers}
+    (folder / "manifest.json").write_text(json.dumps([told]))
+
+
+def place_of(descriptor: "dict[str, Any]") -> str:
+    return "blobs/" + str(descriptor["digest"]).replace(":", "/")
+
+
+def load_archive(folder: Path, *command: str) -> "Done":
+    """Gives the folder as a tar to a command, whose last word is its path."""
+    archive = folder.with_suffix(".tar")
+    with tarfile.open(archive, "w") as opened:
+        opened.add(folder, ".")
+    done = call(*command, str(archive))
+    archive.unlink()
+    return done
 
 
 def load_containerd(engine: str, folder: Path, image: str) -> "dict[str, Any]":
@@ -279,11 +300,7 @@ def load_containerd(engine: str, folder: Path, image: str) -> "dict[str, Any]":
     index = json.loads((folder / "index.json").read_text())
     index["manifests"][0].setdefault("annotations", {})["io.containerd.image.name"] = image
     (folder / "index.json").write_text(json.dumps(index))
-    archive = folder.with_suffix(".tar")
-    with tarfile.open(archive, "w") as opened:
-        opened.add(folder, ".")
-    done = call(engine, "ctr", "images", "import", str(archive))
-    archive.unlink()
+    done = load_archive(folder, engine, "ctr", "images", "import")
     if done.code:
         return {"error": engine + " did not take the image: " + last(done.complaint), "kind": "Failed"}
     return {}
@@ -342,7 +359,7 @@ def replace(request: "dict[str, Any]") -> "dict[str, Any]":
     if done.code == 0:
         call(engine, "rm", "--force", before)
         return {"output": done.output}
-    said = call(engine, "logs", "--tail", "20", name)
+    said = call(engine, "logs", "--tail", "20", name) if exists(engine, name) else done
     call(engine, "rm", "--force", name)
     if had:
         call(engine, "rename", before, name)
@@ -380,7 +397,9 @@ def exists(engine: str, name: str) -> bool:
 
 
 def last(text: str) -> str:
-    return (text.strip().splitlines() or [""])[-1].replace("edgeward: ", "")
+    """The line that says why: a program's last one, but Docker's before it points to its help."""
+    lines = [line for line in text.strip().splitlines() if line.strip() and not line.startswith(("Run '", "See '"))]
+    return (lines or [""])[-1].replace("edgeward: ", "")
 
 
 def prune(request: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ARG001 - as the other verbs

@@ -55,6 +55,11 @@ def test_it_is_installed_by_dpkg_answers_and_is_purged(machine: Machine, tmp_pat
     assert (status, answer["outputs"][0]["shape"]) == (200, [1, 10])
     assert machine.sh("systemctl is-enabled edgeward-digits") == "enabled"
     assert machine.sh("/opt/edgeward/bin/edgeward --version").startswith("edgeward, version ")
+    assert machine.sh("edgeward --version", code=0) == f"edgeward, version {__version__}"
+    assert machine.sh("edgeward-agent --version", code=0) == __version__
+    assert machine.sh("systemctl is-enabled edgeward-agent") == "disabled", "it waits for its settings"
+    machine.sh("systemctl start edgeward-agent", code=0)
+    assert machine.show("edgeward-agent", "ActiveState") == "inactive", "without settings it does not run"
     assert machine.sh("dpkg --verify edgeward-onnxruntime edgeward-bundle-digits", code=0) == ""
     pid = machine.show("edgeward-digits", "MainPID")
     machine.sh(f"dpkg --install {place}/edgeward-bundle*.deb", code=0)

@@ -242,6 +242,21 @@ def test_a_full_disk_is_told_and_what_runs_runs_on(edge: Edge) -> None:
         edge.machine.sh("umount /var/lib/edgeward/incoming")
 
 
+def test_a_processor_that_no_runtime_is_built_for_is_told_and_nothing_is_sent(edge: Edge) -> None:
+    """A 32-bit x86, as its kernel tells programs."""
+    settings = edge.machine.root / "etc/ssh/sshd_config.d/odd.conf"
+    settings.write_text('Match User root\n  ForceCommand setarch i686 sh -c "$SSH_ORIGINAL_COMMAND"\n')
+    edge.machine.sh("systemctl restart ssh", code=0)
+    try:
+        _, complaint = edge.deploy(edge.first, code=4)
+    finally:
+        settings.unlink()
+        edge.machine.sh("systemctl restart ssh", code=0)
+    assert "no wheel of " in complaint
+    assert " on i686 with glibc" in complaint
+    assert edge.machine.sh("ls /var/lib/edgeward/incoming") == ""
+
+
 def test_a_device_with_python_3_9_is_sent_one_that_serves(tmp_path: Path) -> None:
     """Debian 11: its Python is 3.9, its C library 2.31, its systemd 247."""
     machine = Machine(tmp_path, "bullseye")

@@ -13,7 +13,7 @@ from edgeward import __version__
 from edgeward.agent import decide
 from edgeward.agent.run import Agent
 from edgeward.agent.service import SystemdService
-from edgeward.agent.units import resident, sharing, timed
+from edgeward.bundle.agent_units import resident, sharing, timed
 from edgeward.bundle.store import STORE, Store
 from edgeward.kit import codec, notify
 from edgeward.kit.clock import SystemClock

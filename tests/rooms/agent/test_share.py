@@ -14,7 +14,7 @@ from registries import Between, needs_registry, registry
 
 from edgeward import bundle
 from edgeward.agent.share import Sharing
-from edgeward.agent.units import sharing
+from edgeward.bundle.agent_units import sharing
 from edgeward.bundle.registry import Access, Reference, fetch, push
 from edgeward.bundle.store import Store
 

@@ -1,10 +1,12 @@
-"""Debian packages: one with Edgeward and its packages for each processor, one with the bundle and its systemd unit."""
+"""Debian packages: Edgeward, its agent and its packages for each processor; and the bundle with its systemd unit."""
 
 import hashlib
 import re
 from collections.abc import Sequence
 
 from edgeward import __version__
+from edgeward.bundle.agent_units import resident
+from edgeward.bundle.closure import HOME
 from edgeward.bundle.packers.base import Machine, PackedFile, Packer, Service
 from edgeward.bundle.verified import VerifiedBundle
 from edgeward.kit.tars import EPOCH, Entry, entries_of, gz, tar
@@ -14,6 +16,12 @@ _LIBRARIES = "libstdc++6, zlib1g"
 _BUNDLES = "usr/lib/edgeward/bundles"
 _UNITS = "etc/systemd/system"
 """Where the unit's packer puts it; a package has it elsewhere, so that one in /etc takes its place."""
+_AGENT = (
+    Entry("usr/lib/systemd/system/edgeward-agent.service", resident(f"{HOME}/bin/python").encode()),
+    Entry("usr/bin/edgeward", f'#!/bin/sh\nexec {HOME}/bin/python -m edgeward "$@"\n'.encode(), 0o755),
+    Entry("usr/bin/edgeward-agent", f'#!/bin/sh\nexec {HOME}/bin/python -m edgeward.agent.main "$@"\n'.encode(), 0o755),
+)
+"""The agent waits for its settings: it is there, and somebody enables it."""
 _START = """#!/bin/sh
 # Starts it, and anew after each update; on a machine that systemd does not run, nothing is started.
 set -e
@@ -45,8 +53,8 @@ def _runtime(machine: Machine, bundle: VerifiedBundle) -> PackedFile:
     python = f"{machine.abi.python[0]}.{machine.abi.python[1]}"
     following = f"{machine.abi.python[0]}.{machine.abi.python[1] + 1}"
     runtime = _slug(bundle.manifest.runtime)
-    entries = [*machine.environment, *(one for part in machine.parts for one in entries_of(part.path))]
-    parts = "".join(part.digest for part in machine.parts)
+    entries = [*machine.environment, *(one for part in machine.parts for one in entries_of(part.path)), *_AGENT]
+    parts = "".join([*(part.digest for part in machine.parts), *(str(one.data) for one in _AGENT)])
     version = f"{__version__}+{hashlib.sha256(parts.encode()).hexdigest()[:8]}"  # other contents have another version
     said = {
         "Package": f"edgeward-{runtime}",

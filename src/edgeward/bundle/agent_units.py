@@ -30,6 +30,7 @@ def resident(python: str) -> str:
 [Unit]
 Description=edgeward agent
 After=network.target
+ConditionPathExists=/etc/edgeward/agent.toml
 
 [Service]
 Type=notify

@@ -55,6 +55,16 @@ class Device:
         done = subprocess.run([*self.client, *words], capture_output=True, text=True, timeout=60, check=True)
         return done.stdout.strip()
 
+    def edgeward(self, verb: str, *words: str, code: int = 0) -> str:
+        """What a verb about this device's services prints; what it complains of where it fails."""
+        named = [words[0], self.server.host, *words[1:]] if verb != "status" else [self.server.host, *words]
+        done = subprocess.run(
+            [sys.executable, "-m", "edgeward", verb, *named], env=self.server.environment(), capture_output=True,
+            text=True, timeout=200, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        return done.stderr if code else done.stdout + done.stderr if verb == "logs" else done.stdout
+
     @property
     def version(self) -> str:
         """Of the model that answers in the container."""
@@ -117,3 +127,21 @@ def test_one_that_does_not_start_is_stepped_back_from(device: Device) -> None:
     while subprocess.run(alive, capture_output=True, check=False).returncode:
         time.sleep(0.2)
     assert device.version == "2.0.0"
+
+
+def test_what_runs_is_told_its_words_are_shown_and_it_goes_back_and_forth(device: Device) -> None:
+    device.deploy(device.first)
+    device.deploy(device.second)
+    (told,) = json.loads(device.edgeward("status", "--json"))["services"]
+    assert (told["name"], told["version"], told["state"]) == ("digits", "2.0.0", "active")
+    assert told["unit"] == f"docker container {NAME}"
+    assert "serves digits" in device.edgeward("logs", "digits", "--lines", "20")
+    for version in ("1", "2.0.0"):
+        assert "again" in device.edgeward("rollback", "digits")
+        assert device.version == version
+        assert json.loads(device.edgeward("status", "--json"))["services"][0]["version"] == version
+
+
+def test_what_is_not_there_is_one_sentence(device: Device) -> None:
+    for verb in ("logs", "rollback"):
+        assert "there is no service 'door' of edgeward; there is digits" in device.edgeward(verb, "door", code=2)

@@ -12,7 +12,7 @@ import click
 @click.option("-n", "--lines", type=click.IntRange(1), default=50, show_default=True, help="The last N lines.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 def command(name: str, host: str | None, lines: int, follow: bool) -> None:
-    """What the service NAME of this machine or HOST said, from its journal.
+    """What the service NAME of this machine or HOST said, from its journal or its container.
 
     \b
     edgeward logs digits
@@ -22,10 +22,13 @@ def command(name: str, host: str | None, lines: int, follow: bool) -> None:
     from edgeward.cli.afar import there
 
     words = ["journalctl", "--unit", unit_of(name), "--lines", str(lines), "--no-pager", "--output", "short-iso"]
-    words += ["--follow"] if follow else []
+    more = ["--follow"] if follow else []
     if host is not None:
-        there.check_service(host, name)
-        raise SystemExit(there.show(host, words))
+        unit = there.service(host, name)["unit"]
+        if there.is_contained(unit):
+            engine, _, container = unit.split()
+            raise SystemExit(there.show(host, [engine, "logs", "--tail", str(lines), *more, container]))
+        raise SystemExit(there.show(host, [*words, *more]))
     from edgeward.bundle.store import Store
     from edgeward.cli import services
     from edgeward.kit import systemctl
@@ -33,4 +36,4 @@ def command(name: str, host: str | None, lines: int, follow: bool) -> None:
     systemctl.check()
     services.unit_named(Store(), name)
     sys.stdout.flush()
-    raise SystemExit(subprocess.run(words, check=False).returncode)
+    raise SystemExit(subprocess.run([*words, *more], check=False).returncode)

@@ -24,7 +24,7 @@ def command(name: str, host: str | None, as_json: bool) -> None:
     if host is not None:
         from edgeward.cli.afar import there
 
-        _tell({"host": host, **there.ask(host, "rollback", name, "--json")[0]}, as_json=as_json)
+        _tell({"host": host, **there.rollback(host, name)}, as_json=as_json)
         return
     from edgeward.bundle.store import Store
     from edgeward.cli import deployment, services

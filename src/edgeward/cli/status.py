@@ -20,12 +20,12 @@ def command(host: str | None, as_json: bool) -> None:
     if host is not None:
         from edgeward.cli.afar import there
 
-        told, code = there.ask(host, "status", "--json", also=(1,))
+        told = there.services(host)
         if as_json:
-            console.print_json({"host": host, **told})
+            console.print_json({"host": host, "services": told})
         else:
-            _show(told["services"])
-        raise SystemExit(code)
+            _show(told)
+        raise SystemExit(0 if all(one["state"] == "active" for one in told) else 1)
     from msgspec import to_builtins
 
     from edgeward.bundle.store import Store

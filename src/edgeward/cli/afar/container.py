@@ -11,7 +11,7 @@ from edgeward.bundle.bases import ARCHES
 from edgeward.bundle.closure import HOME
 from edgeward.bundle.containers import Container
 from edgeward.cli import exporting
-from edgeward.cli.afar.device import Device
+from edgeward.cli.afar.device import Device, Run
 from edgeward.kit.codec import digest_of_file
 from edgeward.kit.errors import Unsupported
 
@@ -78,9 +78,8 @@ def deploy(
     }  # fmt: skip
 
 
-def words(said: Container, engine: str, cpus: int) -> list[str]:
-    """Of `podman run` or `docker run`: the walls, limits and devices, then the image and its arguments. Docker refuses
-    more `cpus` than the device has."""
+def options_of(said: Container, engine: str, cpus: int) -> list[str]:
+    """Of `podman run` or `docker run`: walls, limits and devices. Docker refuses more `cpus` than the device has."""
     options = ["--restart", "unless-stopped" if engine == "docker" else "always", "--publish"]
     options += [f"{said.published}:{said.port}", "--read-only", "--cap-drop", "ALL"]
     options += [
@@ -100,14 +99,15 @@ def words(said: Container, engine: str, cpus: int) -> list[str]:
         options += [word for name in said.grants.cdi for word in ("--device", name)]
     options += [word for node in said.grants.nodes for word in ("--device", node)]
     options += [word for group in said.grants.groups for word in ("--group-add", group)]
-    return [*options, said.image, *said.arguments]
+    return options
 
 
 def _start(device: Device, engine: str, said: Container, verified: "VerifiedBundle") -> str:
-    return device.replace(
-        engine, f"edgeward-{said.name}", words(said, engine, device.facts.cpus), healthy=containers.health_command(),
-        trial=_trial(said, verified), limit_s=said.start_s,
-    )  # fmt: skip
+    return device.replace(Run(
+        engine, f"edgeward-{said.name}", said.name, said.version, verified.bundle.digest, said.image,
+        options_of(said, engine, device.facts.cpus), said.arguments, containers.health_command(),
+        _trial(said, verified), said.start_s,
+    ))  # fmt: skip
 
 
 def _roll_out(

@@ -49,6 +49,23 @@ class Done(NamedTuple):
     complaint: str
 
 
+class Run(NamedTuple):
+    """How a container is started: by `engine`, of `image`, for the bundle of `digest` and the service of its name. It
+    does when `healthy` ends well in it within `limit_s`, and then `trial`."""
+
+    engine: str
+    name: str
+    service: str
+    version: str
+    digest: str
+    image: str
+    options: Sequence[str]
+    arguments: Sequence[str]
+    healthy: Sequence[str]
+    trial: Sequence[str]
+    limit_s: int
+
+
 class Device:
     """A machine to deliver to, for as long as the `with` lasts.
 
@@ -111,25 +128,27 @@ class Device:
         """Gives a container engine there the image that was laid in `folder`."""
         self._ask({"do": "load", "engine": engine, "folder": folder, "image": image}, limit_s=_WORK_LIMIT_S)
 
-    def replace(
-        self,
-        engine: str,
-        name: str,
-        words: Sequence[str],
-        *,
-        healthy: Sequence[str],
-        trial: Sequence[str],
-        limit_s: int,
-    ) -> str:
-        """Starts a container in the place of another; what `trial` printed in it. Raises Failed where it does not do:
+    def replace(self, run: "Run") -> str:
+        """Starts a container in the place of another; what its trial printed in it. Raises Failed where it does not do:
         then the other one runs again."""
-        request: dict[str, Any] = {"do": "replace", "engine": engine, "name": name, "words": words}
-        request |= {"healthy": healthy, "trial": trial, "limit_s": limit_s}
-        answer = self._ask(request, limit_s=limit_s + _WORK_LIMIT_S)
+        answer = self._ask({"do": "replace", **run._asdict()}, limit_s=run.limit_s + _WORK_LIMIT_S)
+        return str(self._did(answer, run.name)["output"])
+
+    def containers(self) -> list[dict[str, Any]]:
+        """The services there that run in containers, each as `edgeward status --json` tells of a service."""
+        return list(self._ask({"do": "containers"})["services"])
+
+    def go_back(self, service: str) -> str:
+        """Lets a service run the container before this one again; the digest of its bundle. Raises WrongInput where
+        there is none, Failed where it does not do: then this one runs on."""
+        answer = self._ask({"do": "go_back", "service": service}, limit_s=2 * _WORK_LIMIT_S)
+        return str(self._did(answer, answer["name"])["digest"])
+
+    def _did(self, answer: dict[str, Any], name: str) -> dict[str, Any]:
         if "reason" in answer:
             now = "what ran before runs again" if answer["is_back"] else "nothing of it was left behind"
             raise Failed(f"{self.host}: the container {name} did not start: {answer['reason']}; {now}")
-        return str(answer["output"])
+        return answer
 
     def roll_out(
         self, engine: str, name: str, manifest: str, *, label: str, trial: Sequence[str], limit_s: int

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 STORE = Path("/var/lib/edgeward")
 INCOMING = STORE / "incoming"
+RUNS = STORE / "containers"
+"""How each container was started that did well, and the one before it: a JSON file of each service."""
 RELEASES = Path("/opt/edgeward/releases")
 CURRENT = RELEASES.parent / "current"
 INPUT = 0
@@ -340,9 +342,13 @@ def roll_out(request: "dict[str, Any]") -> "dict[str, Any]":
 def replace(request: "dict[str, Any]") -> "dict[str, Any]":
     """A container in the place of the one of the same name, which comes back where the new one does not do.
 
-    It does when `healthy` ends with 0 in it within `limit_s` seconds, and then `trial`, whose output is told.
+    It does when `healthy` ends with 0 in it within `limit_s` seconds, and then `trial`, whose output is told. It is
+    started with `options`, of the `image`, with `arguments`.
     """
     engine, name = request["engine"], request["name"]
+    image = call(engine, "image", "inspect", "--format", "{{.Id}}", request["image"]).output.strip()
+    if not image:
+        return {"error": engine + " has no image " + request["image"], "kind": "Failed"}
     before = name + "-before"
     if exists(engine, before):  # a replacement was cut short: what it was to replace is the one that did
         call(engine, "rm", "--force", name)
@@ -351,13 +357,14 @@ def replace(request: "dict[str, Any]") -> "dict[str, Any]":
     if had:
         call(engine, "stop", name)
         call(engine, "rename", name, before)
-    done = call(engine, "run", "--detach", "--name", name, *request["words"])
+    done = call(engine, "run", "--detach", "--name", name, *request["options"], image, *request["arguments"])
     if done.code == 0:
         done = wait(request)
     if done.code == 0:
         done = call(engine, "exec", name, *request["trial"])
     if done.code == 0:
         call(engine, "rm", "--force", before)
+        remember(dict(request, image=image))
         return {"output": done.output}
     said = call(engine, "logs", "--tail", "20", name) if exists(engine, name) else done
     call(engine, "rm", "--force", name)
@@ -365,6 +372,50 @@ def replace(request: "dict[str, Any]") -> "dict[str, Any]":
         call(engine, "rename", before, name)
         call(engine, "start", name)
     return {"reason": last(said.complaint or said.output) or last(done.complaint), "is_back": had}
+
+
+def remember(run: "dict[str, Any]") -> None:
+    """Keeps how the container was started, and the one before it to go back to; of an older one not even the image."""
+    path = RUNS / (run["service"] + ".json")
+    known = json.loads(path.read_text()) if path.exists() else {"now": None, "before": None}
+    is_same = known["now"] is not None and known["now"]["image"] == run["image"]
+    told = {"now": run, "before": known["before"] if is_same else known["now"]}
+    RUNS.mkdir(mode=0o700, parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(told))
+    finish(partial, path)
+    kept = [one["image"] for one in told.values() if one is not None]
+    for old in known.values():
+        if old is not None and old["image"] not in kept:
+            call(old["engine"], "rmi", old["image"])
+
+
+def containers(request: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ARG001 - as the other verbs
+    """The services that run in containers, and how they are."""
+    found = []
+    for path in sorted(RUNS.glob("*.json")):
+        run = json.loads(path.read_text())["now"]
+        done = call(run["engine"], "container", "inspect", run["name"])
+        seen = json.loads(done.output)[0] if done.code == 0 else {"State": {"Status": "missing", "StartedAt": ""}}
+        state = seen["State"]["Status"]
+        found.append({
+            "name": run["service"], "version": run["version"], "digest": run["digest"],
+            "unit": run["engine"] + " container " + run["name"], "state": "active" if state == "running" else state,
+            "since": str(seen["State"]["StartedAt"])[:19], "says": "", "restarts": int(seen.get("RestartCount", 0)),
+        })  # fmt: skip
+    return {"services": found}
+
+
+def go_back(request: "dict[str, Any]") -> "dict[str, Any]":
+    """Starts the container before this one again, as it was started then; where it does not do, this one runs on."""
+    path = RUNS / (request["service"] + ".json")
+    before = json.loads(path.read_text())["before"]
+    if before is None:
+        return {
+            "error": request["service"] + ": there is no bundle before this one to go back to",
+            "kind": "WrongInput",
+        }
+    return dict(replace(before), digest=before["digest"], name=before["name"])
 
 
 def wait(request: "dict[str, Any]") -> "Done":
@@ -433,6 +484,8 @@ VERBS: "dict[str, Any]" = {
     "load": load,
     "replace": replace,
     "roll_out": roll_out,
+    "containers": containers,
+    "go_back": go_back,
     "prune": prune,
     "forget": forget,
 }

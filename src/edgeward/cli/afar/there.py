@@ -15,23 +15,50 @@ _PYTHON = "/opt/edgeward/current/bin/python"
 _ROOT = '[ "$(id -u)" = 0 ] || sudo="sudo -n"; exec $sudo "$@"'
 
 
-def ask(host: str, *words: str, also: Sequence[int] = ()) -> tuple[dict[str, Any], int]:
-    """The document that a verb printed there, and its exit code: 0, or one of `also`. Raises what it raised."""
+def ask(host: str, *words: str) -> dict[str, Any]:
+    """The document that a verb printed there. Raises what it raised."""
     with Device(host) as device:
         if not device.facts.releases:
             raise Unsupported(f"{host}: nothing was deployed there yet", hint=f"edgeward deploy BUNDLE {host}")
         done = device.run(_PYTHON, "-m", "edgeward", *words)
-    code = done.code if done.code in also and done.output else 0
-    return answer_of(host, done._replace(code=0) if code else done), code
+    return answer_of(host, done)
 
 
-def check_service(host: str, name: str) -> None:
-    """Raises WrongInput where the device has no service of this name."""
-    told, _ = ask(host, "status", "--json", also=(1,))
-    names = [one["name"] for one in told["services"]]
-    if name not in names:
-        found = ", ".join(names) or "no service"
-        raise WrongInput(f"{host}: there is no service {name!r} of edgeward; there is {found}")
+def services(host: str) -> list[dict[str, Any]]:
+    """What runs there, of systemd and in containers. Raises Unsupported where nothing was deployed yet."""
+    with Device(host) as device:
+        contained = device.containers()
+        if not device.facts.releases:
+            if not contained:
+                raise Unsupported(f"{host}: nothing was deployed there yet", hint=f"edgeward deploy BUNDLE {host}")
+            return contained
+        done = device.run(_PYTHON, "-m", "edgeward", "status", "--json")
+    told = answer_of(host, done._replace(code=0) if done.code == 1 and done.output else done)
+    return [*told["services"], *contained]
+
+
+def service(host: str, name: str) -> dict[str, Any]:
+    """One of them. Raises WrongInput where the device has none of this name."""
+    found = services(host)
+    one = next((one for one in found if one["name"] == name), None)
+    if one is None:
+        names = ", ".join(one["name"] for one in found) or "no service"
+        raise WrongInput(f"{host}: there is no service {name!r} of edgeward; there is {names}")
+    return one
+
+
+def rollback(host: str, name: str) -> dict[str, Any]:
+    """Lets it run the bundle before this one again."""
+    unit = service(host, name)["unit"]
+    if not is_contained(unit):
+        return ask(host, "rollback", name, "--json")
+    with Device(host) as device:
+        return {"name": name, "digest": device.go_back(name), "unit": unit}
+
+
+def is_contained(unit: str) -> bool:
+    """Whether what `services` tells of is a container: "podman container NAME"."""
+    return " container " in unit
 
 
 def show(host: str, command: Sequence[str]) -> int:

@@ -35,8 +35,9 @@ def follow_ups(tried: Sequence[Tried], max_drop: float, seen: Collection[str]) -
 
     Where int8 misses the accuracy gate, the fastest such recipe is treated in stages until it keeps it, and what
     was enough there is tried on the others. Where it keeps the gate and lost noticeably, other value ranges. Of all
-    that keep the gate "-refit", the last bias fitted to labels (with layers in float where it helped), "-half", float
-    weights stored in half the bytes, and in LiteRT "-tensor", one scale for each tensor of weights: a smaller file.
+    that keep the gate "-refit", the last bias fitted to labels, "-half", float weights stored in half the bytes, and
+    in LiteRT "-tensor", one scale for each tensor of weights: a smaller file. What helped a recipe is then tried with
+    layers in float.
     """
     fast = _decisive(tried)
     wanted = [*_treatments(fast, seen), *_with_float_in_bfloat16(fast, tried), *_refinements(fast, max_drop)]
@@ -66,9 +67,10 @@ def _with_float_in_bfloat16(fast: Sequence[Tried], tried: Sequence[Tried]) -> It
 
 
 def _refinements(fast: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
+    names = {one.recipe.name for one in fast}
     for one in fast:
-        if one.outcome != "kept":
-            continue
+        if one.outcome != "kept" or (is_quicker(one.recipe) and base_name(one.recipe) in names):
+            continue  # what helps its base is tried on it after that
         mine = remedies_of(one.recipe)
         if one.quality_drop > _NOTICEABLE * max_drop and _is_quantised(one.recipe) and not mine & {*_METHODS}:
             yield with_remedies(one.recipe, mine | {"percentile"})
@@ -79,15 +81,17 @@ def _refinements(fast: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
 
 
 def _as_the_base_was_helped(tried: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
-    """A bias that helped a recipe helps it with layers in float too. Which of them is the fastest, times of each alone
-    do not tell where a machine is noisy: they are asked for by what was gained."""
+    """What helped a recipe noticeably helps it with layers in float too. Which of them is the fastest, times of each
+    alone do not tell where a machine is noisy: they are asked for by what was gained."""
     kept = {one.recipe.name: one for one in tried if one.outcome == "kept"}
     for one in sorted(kept.values(), key=lambda one: one.alone_ms):
-        if (base := kept.get(base_name(one.recipe))) is None or remedies_of(one.recipe) or one is base:
+        base = kept.get(base_name(one.recipe))
+        if base is None or remedies_of(one.recipe) or not is_quicker(one.recipe):
             continue
-        helped = kept.get(with_remedies(base.recipe, frozenset({"refit"})).name)
-        if helped is not None and helped.quality_drop < base.quality_drop - _NOTICEABLE * max_drop:
-            yield with_remedies(one.recipe, frozenset({"refit"}))
+        line = [other for other in kept.values() if with_remedies(other.recipe, _NONE).name == base.recipe.name]
+        best = min(line, key=lambda other: other.quality_drop)
+        if best.quality_drop < base.quality_drop - _NOTICEABLE * max_drop:
+            yield with_remedies(one.recipe, remedies_of(best.recipe))
 
 
 def _coarser(fast: Sequence[Tried]) -> Iterator[Recipe]:

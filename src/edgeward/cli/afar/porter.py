@@ -396,7 +396,8 @@ def containers(request: "dict[str, Any]") -> "dict[str, Any]":  # noqa: ARG001 -
     for path in sorted(RUNS.glob("*.json")):
         run = json.loads(path.read_text())["now"]
         done = call(run["engine"], "container", "inspect", run["name"])
-        seen = json.loads(done.output)[0] if done.code == 0 else {"State": {"Status": "missing", "StartedAt": ""}}
+        missing: dict[str, Any] = {"State": {"Status": "missing", "StartedAt": ""}}
+        seen = json.loads(done.output)[0] if done.code == 0 else missing
         state = seen["State"]["Status"]
         found.append({
             "name": run["service"], "version": run["version"], "digest": run["digest"],

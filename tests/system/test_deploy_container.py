@@ -141,7 +141,7 @@ def test_what_runs_is_told_its_words_are_shown_and_it_goes_back_and_forth(device
     (told,) = json.loads(device.edgeward("status", "--json"))["services"]
     assert (told["name"], told["version"], told["state"]) == ("digits", "2.0.0", "active")
     assert told["unit"] == f"podman container {NAME}"
-    assert "serves digits" in device.edgeward("logs", "digits", "--lines", "20")
+    assert "serving digits 2.0.0" in device.edgeward("logs", "digits", "--lines", "20")
     for version in ("1", "2.0.0"):
         assert "again" in device.edgeward("rollback", "digits")
         assert device.version == version

@@ -16,10 +16,12 @@ _LIBRARIES = "libstdc++6, zlib1g"
 _BUNDLES = "usr/lib/edgeward/bundles"
 _UNITS = "etc/systemd/system"
 """Where the unit's packer puts it; a package has it elsewhere, so that one in /etc takes its place."""
+_PROGRAM = f'#!/bin/sh\nexport PYTHONDONTWRITEBYTECODE=1\nexec {HOME}/bin/python -m {{module}} "$@"\n'
+"""Run by root it would leave bytecode beside the package's files."""
 _AGENT = (
     Entry("usr/lib/systemd/system/edgeward-agent.service", resident(f"{HOME}/bin/python").encode()),
-    Entry("usr/bin/edgeward", f'#!/bin/sh\nexec {HOME}/bin/python -m edgeward "$@"\n'.encode(), 0o755),
-    Entry("usr/bin/edgeward-agent", f'#!/bin/sh\nexec {HOME}/bin/python -m edgeward.agent.main "$@"\n'.encode(), 0o755),
+    Entry("usr/bin/edgeward", _PROGRAM.format(module="edgeward").encode(), 0o755),
+    Entry("usr/bin/edgeward-agent", _PROGRAM.format(module="edgeward.agent.main").encode(), 0o755),
 )
 """The agent waits for its settings: it is there, and somebody enables it."""
 _START = """#!/bin/sh

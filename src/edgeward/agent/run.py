@@ -273,9 +273,10 @@ class Agent:
         return found.digest if self._pinned is None else self._pinned.variant
 
     def _chosen(self, index: Stored) -> Pinned:
-        """The variant for this device; looked for anew when the index is another one or the variant failed here."""
+        """The variant for this device; looked for anew when the index is another one or something failed here."""
         state = self.state
-        if state.pinned is not None and state.pinned.index == index.digest and state.pinned.variant not in state.failed:
+        failed = tuple(sorted(state.failed))
+        if state.pinned is not None and (state.pinned.index, state.pinned.failed) == (index.digest, failed):
             return state.pinned
         command = [self.settings.python or sys.executable, "-m", "edgeward", "probe", "--no-peaks", "--json"]
         done = process.run(command, limit_s=self.settings.test_limit_s)
@@ -285,7 +286,7 @@ class Agent:
         runtimes = {one.name: one.version for one in machine.runtimes if one.works and one.version is not None}
         name = self.settings.targets[0] if self.settings.targets else target_name()
         device = resolve.Device(name, runtimes, machine.memory_bytes)
-        return Pinned(index=index.digest, variant=resolve.choose(index.data, device, state.failed))
+        return Pinned(index=index.digest, variant=resolve.choose(index.data, device, failed), failed=failed)
 
     def _trust(self) -> Trust:
         return trusted_keys([Path(key) for key in self.settings.keys])

@@ -1,6 +1,5 @@
 """Of several variants the one that fits a device: what a device has, and the variant as a bundle of its own."""
 
-import shutil
 from pathlib import Path
 
 from edgeward.bundle import find_bundle
@@ -57,8 +56,6 @@ def fitting_bundle(path: Path, machine: str | None = None) -> Path:
     best = judge(index, device)[0]
     console.note(f"{folder}: takes the variant for {best.runtime} ({digest[:19]}…), {best.why}")
     place = Path.home() / _CACHE / digest.removeprefix("sha256:")
-    if place.exists():
-        shutil.rmtree(place)  # its signatures may be others by now
-    with files.new_folder(place) as work:
+    with files.new_folder(place, overwrite=True) as work:  # its signatures may be others by now
         fetch(Place(folder), work, choose=lambda _: digest)
     return place

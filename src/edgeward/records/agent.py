@@ -59,10 +59,11 @@ class Noted(Record):
 
 
 class Pinned(Record):
-    """The variant that was chosen for this device from the index of several."""
+    """The variant that was chosen for this device from the index of several, when these had `failed` here."""
 
     index: Digest
     variant: Digest
+    failed: tuple[Digest, ...] = ()
 
 
 class AgentState(Record):

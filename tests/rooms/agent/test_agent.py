@@ -237,6 +237,20 @@ def test_of_several_variants_the_one_that_fits_is_pinned_and_after_it_failed_the
     assert not list((device.store.root / "bundles").glob(bundle.peek(wrong).digest.replace(":", "-")))
 
 
+def test_where_every_variant_failed_the_device_is_not_asked_again_at_each_look(
+    tmp_path: Path, machine_with_echo: str
+) -> None:
+    device = Device(tmp_path, python=machine_with_echo)
+    both = [make(tmp_path / str(gain), device.key, gain=gain) for gain in (3.0, 2.5)]
+    join(both, device.source, bundle.trusted_keys([bundle.public_path_of(device.key.path)]))
+    for _ in both:
+        with pytest.raises(Failed, match="the self-test did not pass"):
+            device.agent.once()
+    for _ in range(3):
+        assert "failed here before" in device.agent.once()
+    assert (tmp_path / "asked").read_text().split().count("probe") == 3
+
+
 def test_variants_of_which_none_fits_are_told_and_nothing_is_fetched(device: Device) -> None:
     one, other = (make(device.folder / str(gain), device.key, gain=gain) for gain in (2.0, 2.5))
     join([one, other], device.source, bundle.trusted_keys([bundle.public_path_of(device.key.path)]))

@@ -84,8 +84,9 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     daemon = subprocess.Popen([*map(str, command)], stdout=log, stderr=log)
     docker = ["docker", "--host", address]
     try:
+        end_s = time.monotonic() + 60
         while subprocess.run([*docker, "version"], capture_output=True, check=False).returncode:
-            if daemon.poll() is not None:
+            if daemon.poll() is not None or time.monotonic() > end_s:
                 pytest.skip(f"dockerd does not run here: {(folder / 'dockerd.log').read_text()[-300:]}")
             time.sleep(0.2)
         with serving(folder, folder / "cache", within=[*_APART, _OWN_STORE, "sh"]) as server:

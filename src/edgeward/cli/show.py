@@ -127,6 +127,8 @@ def _show_tensors(specs: "list[tuple[str, TensorSpec]]") -> None:
 
 
 def _show_bundle(bundle: "Bundle") -> None:
+    from msgspec import UNSET
+
     manifest = bundle.manifest
     rows = [
         ("digest", bundle.digest),
@@ -138,13 +140,15 @@ def _show_bundle(bundle: "Bundle") -> None:
         ("steps inside the graph", _steps(manifest.folded)),
         ("labels", ", ".join(manifest.labels[:12]) + (" …" if len(manifest.labels) > 12 else "") or "none"),
     ]
-    if manifest.measurement is not None:
-        latency = manifest.measurement.latency
+    if manifest.license is not UNSET:
+        rows.append(("licence", manifest.license))
+    for measured in manifest.measured():
+        latency = measured.latency
         rows.append(
-            ("measured", f"p50 {console.milliseconds(latency.p50_ms)}, p99 {console.milliseconds(latency.p99_ms)} "
-             f"(n {latency.runs}, {manifest.measurement.setting.cpu})")
+            (f"on {measured.target}", f"p50 {console.milliseconds(latency.p50_ms)}, p99 "
+             f"{console.milliseconds(latency.p99_ms)} (n {latency.runs}, {measured.setting.cpu})")
         )  # fmt: skip
-        rows += [(name, f"{value:.4f}") for name, value in manifest.measurement.quality.items()]
+        rows += [("", f"{name} {value:.4f}") for name, value in measured.quality.items()]
     signers = ", ".join(signature.key for signature in bundle.signatures) or "nobody"
     rows.append(("signed by", f"{signers} (not judged here: edgeward verify)"))
     console.table(f"{manifest.name} {manifest.version}", ("", ""), rows)

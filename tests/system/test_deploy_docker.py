@@ -3,18 +3,14 @@
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import container_host
 import pytest
-import test_deploy_over_ssh
-from container_host import GOLDEN, edgeward, make_bundle
-from loopback_sshd import Server, needs_sshd, serving
-
-from edgeward import bundle
+from engine_device import NAME, OWN_NETWORK, EngineDevice, reached
+from loopback_sshd import Server, needs_sshd
 
 pytestmark = [
     pytest.mark.slow,
@@ -22,48 +18,18 @@ pytestmark = [
     pytest.mark.skipif(container_host.missing() is not None, reason=str(container_host.missing())),
     pytest.mark.skipif(shutil.which("dockerd") is None, reason="dockerd is missing: apt-get install docker.io"),
 ]
-_APART = ["unshare", "--mount", "--propagation", "private", "sh", "-c"]
-_OWN_STORE = 'mkdir -p /var/lib/edgeward && mount -t tmpfs tmpfs /var/lib/edgeward && exec "$@"'
-_OWN_NETWORK = ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-NAME = "edgeward-digits"
 
 
-class Device:
-    def __init__(self, server: Server, docker: list[str], folder: Path) -> None:
-        self.server, self.client = server, docker
-        self.first = make_bundle(folder)
-        self.second = folder / "second"
-        edgeward("pack", self.first, "--version", "2.0.0", "-o", self.second)
-        wrong = test_deploy_over_ssh.make(folder / "wrong", bundle.load_key(folder / "signer.key"), gain=3.0)
-        self.wrong = folder / "wrong-digits"
-        edgeward("pack", wrong, "--name", "digits", "--version", "3.0.0", "-o", self.wrong)
-        for one in (self.second, self.wrong):
-            edgeward("sign", one, "--key", folder / "signer.key")
+class Device(EngineDevice):
+    """`client` is docker as a test may start it."""
 
-    def deploy(self, place: Path, code: int = 0) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "edgeward", "deploy", place, self.server.host, "--as", "docker"]
-        done = subprocess.run(
-            [*map(str, command), "--key", str(GOLDEN / "signer.pub"), "--json"],
-            env=self.server.environment(), capture_output=True, text=True, timeout=300, check=False,
-        )  # fmt: skip
-        if code == 0 and done.returncode == 5:
-            pytest.skip(f"wheels or packages cannot be had: {done.stderr.strip().splitlines()[-1]}")
-        assert done.returncode == code, done.stderr
-        return done
+    def __init__(self, server: Server, client: list[str], folder: Path) -> None:
+        super().__init__(server, "docker", folder)
+        self.client = client
 
     def docker(self, *words: str) -> str:
         done = subprocess.run([*self.client, *words], capture_output=True, text=True, timeout=60, check=True)
         return done.stdout.strip()
-
-    def edgeward(self, verb: str, *words: str, code: int = 0) -> str:
-        """What a verb about this device's services prints; what it complains of where it fails."""
-        named = [words[0], self.server.host, *words[1:]] if verb != "status" else [self.server.host, *words]
-        done = subprocess.run(
-            [sys.executable, "-m", "edgeward", verb, *named], env=self.server.environment(), capture_output=True,
-            text=True, timeout=200, check=False,
-        )  # fmt: skip
-        assert done.returncode == code, done.stderr
-        return done.stderr if code else done.stdout + done.stderr if verb == "logs" else done.stdout
 
     @property
     def version(self) -> str:
@@ -78,7 +44,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
     own = folder / "d"
     own.mkdir()
     address = f"unix://{own}/s"
-    command = [*_OWN_NETWORK, "dockerd", "--data-root", own / "data", "--exec-root", own / "exec"]
+    command = [*OWN_NETWORK, "dockerd", "--data-root", own / "data", "--exec-root", own / "exec"]
     command += ["--pidfile", own / "pid", "--host", address, "--storage-driver", "vfs"]
     log = (folder / "dockerd.log").open("wb")
     daemon = subprocess.Popen([*map(str, command)], stdout=log, stderr=log)
@@ -89,11 +55,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
             if daemon.poll() is not None or time.monotonic() > end_s:
                 pytest.skip(f"dockerd does not run here: {(folder / 'dockerd.log').read_text()[-300:]}")
             time.sleep(0.2)
-        with serving(folder, folder / "cache", within=[*_APART, _OWN_STORE, "sh"]) as server:
-            (server.home / "bin").mkdir()
-            program = server.home / "bin/docker"
-            program.write_text(f'#!/bin/sh\nPATH=/usr/local/bin:/usr/bin:/bin\nexec docker --host {address} "$@"\n')
-            program.chmod(0o755)
+        with reached(folder, "docker", f"docker --host {address}") as server:
             yield Device(server, docker, folder)
     finally:
         subprocess.run([*docker, "rm", "--force", NAME, f"{NAME}-before"], capture_output=True, check=False)
@@ -103,7 +65,7 @@ def device(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Device]:
 
 
 def test_a_container_answers_after_one_command(device: Device) -> None:
-    told = json.loads(device.deploy(device.first).stdout)
+    told = json.loads(device.deploy(device.first, "--json").stdout)
     assert told["first_answers"]["p50_ms"] > 0
     assert told["unit"] == f"docker container {NAME}"
     assert device.version == "1"
@@ -115,7 +77,7 @@ def test_a_container_answers_after_one_command(device: Device) -> None:
 
 
 def test_of_the_next_version_only_what_is_new_is_sent(device: Device) -> None:
-    assert json.loads(device.deploy(device.second).stdout)["sent_bytes"] < 3e6
+    assert json.loads(device.deploy(device.second, "--json").stdout)["sent_bytes"] < 3e6
     assert device.version == "2.0.0"
 
 
@@ -133,16 +95,16 @@ def test_one_that_does_not_start_is_stepped_back_from(device: Device) -> None:
 def test_what_runs_is_told_its_words_are_shown_and_it_goes_back_and_forth(device: Device) -> None:
     device.deploy(device.first)
     device.deploy(device.second)
-    (told,) = json.loads(device.edgeward("status", "--json"))["services"]
+    (told,) = json.loads(device.ask("status", "--json"))["services"]
     assert (told["name"], told["version"], told["state"]) == ("digits", "2.0.0", "active")
     assert told["unit"] == f"docker container {NAME}"
-    assert "serving digits 2.0.0" in device.edgeward("logs", "digits", "--lines", "20")
+    assert "serving digits 2.0.0" in device.ask("logs", "digits", "--lines", "20")
     for version in ("1", "2.0.0"):
-        assert "again" in device.edgeward("rollback", "digits")
+        assert "again" in device.ask("rollback", "digits")
         assert device.version == version
-        assert json.loads(device.edgeward("status", "--json"))["services"][0]["version"] == version
+        assert json.loads(device.ask("status", "--json"))["services"][0]["version"] == version
 
 
 def test_what_is_not_there_is_one_sentence(device: Device) -> None:
     for verb in ("logs", "rollback"):
-        assert "there is no service 'door' of edgeward; there is digits" in device.edgeward(verb, "door", code=2)
+        assert "there is no service 'door' of edgeward; there is digits" in device.ask(verb, "door", code=2)

@@ -9,6 +9,7 @@ import sys
 import time
 import tomllib
 from http.client import HTTPConnection, HTTPException
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ TOOLS = {"systemd-nspawn": "systemd-container", "mmdebstrap": "mmdebstrap", "ip"
 LIBRARIES = {"src": ROOT / "src", "fragile": ROOT / "tests/faults/fragile"}
 CONTROLLERS = ("memory", "cpu", "cpuacct", "pids")
 PYTHON = "/opt/edgeward/bin/python"
+_MADE = count()
+"""Machines of one process have names and networks of their own, too."""
 
 
 def missing() -> str | None:
@@ -71,9 +74,10 @@ class Machine:
 
     def __init__(self, folder: Path, suite: str = "bookworm") -> None:
         self.root = folder / "root"
-        self.name = f"ew{os.getpid() % 100_000}"
+        number = os.getpid() + 10_007 * next(_MADE)
+        self.name = f"ew{number % 100_000}"
         self._legacy = Path("/sys/fs/cgroup/memory").is_dir()
-        third, fourth = os.getpid() // 60 % 250, os.getpid() % 60 * 4
+        third, fourth = number // 60 % 250, number % 60 * 4
         self._gateway, self.address = f"10.213.{third}.{fourth + 1}", f"10.213.{third}.{fourth + 2}"
         self._libraries = {"dependencies": dependencies(), **LIBRARIES}
         self.root.mkdir()

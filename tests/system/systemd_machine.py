@@ -65,7 +65,10 @@ def dependencies() -> Path:
     if not folder.exists():
         partial = CACHE / f"{os.getpid()}.partial"
         _run(sys.executable, "-m", "pip", "install", "-q", "--target", partial, *wanted)
-        partial.replace(folder)
+        try:
+            partial.replace(folder)
+        except OSError:  # another worker was as quick
+            shutil.rmtree(partial)
     return folder
 
 

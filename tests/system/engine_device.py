@@ -1,5 +1,6 @@
 """A device that runs containers, behind an sshd of a test's own, and the bundles that may go there."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -64,3 +65,24 @@ class EngineDevice:
             [sys.executable, "-m", "edgeward", *words], env=self.server.environment(), capture_output=True, text=True,
             timeout=300, check=False,
         )  # fmt: skip
+
+    @property
+    def version(self) -> str:
+        """Of the model that answers."""
+        raise NotImplementedError
+
+
+def check_verbs(device: EngineDevice, engine: str) -> None:
+    """status, logs and rollback of what runs there, and of what does not."""
+    device.deploy(device.first)
+    device.deploy(device.second)
+    (told,) = json.loads(device.ask("status", "--json"))["services"]
+    assert (told["name"], told["version"], told["state"]) == ("digits", "2.0.0", "active")
+    assert told["unit"] == f"{engine} container {NAME}"
+    assert "serving digits 2.0.0" in device.ask("logs", "digits", "--lines", "20")
+    for version in ("1", "2.0.0"):
+        assert "again" in device.ask("rollback", "digits")
+        assert device.version == version
+        assert json.loads(device.ask("status", "--json"))["services"][0]["version"] == version
+    for verb in ("logs", "rollback"):
+        assert "there is no service 'door' of edgeward; there is digits" in device.ask(verb, "door", code=2)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import container_host
 import pytest
-from engine_device import NAME, OWN_NETWORK, EngineDevice, reached
+from engine_device import NAME, OWN_NETWORK, EngineDevice, check_verbs, reached
 from loopback_sshd import Server, needs_sshd
 
 pytestmark = [
@@ -93,18 +93,4 @@ def test_one_that_does_not_start_is_stepped_back_from(device: Device) -> None:
 
 
 def test_what_runs_is_told_its_words_are_shown_and_it_goes_back_and_forth(device: Device) -> None:
-    device.deploy(device.first)
-    device.deploy(device.second)
-    (told,) = json.loads(device.ask("status", "--json"))["services"]
-    assert (told["name"], told["version"], told["state"]) == ("digits", "2.0.0", "active")
-    assert told["unit"] == f"docker container {NAME}"
-    assert "serving digits 2.0.0" in device.ask("logs", "digits", "--lines", "20")
-    for version in ("1", "2.0.0"):
-        assert "again" in device.ask("rollback", "digits")
-        assert device.version == version
-        assert json.loads(device.ask("status", "--json"))["services"][0]["version"] == version
-
-
-def test_what_is_not_there_is_one_sentence(device: Device) -> None:
-    for verb in ("logs", "rollback"):
-        assert "there is no service 'door' of edgeward; there is digits" in device.ask(verb, "door", code=2)
+    check_verbs(device, "docker")

@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from edgeward.bundle import VerifiedBundle
     from edgeward.bundle.packers import PackedFile, Service
 
-AFAR_FORMS = ("podman", "docker", "k3s", "microk8s")
-"""Those that are made here and run on a HOST."""
-
 
 @click.command()
 @click.argument("bundle", required=False, type=PATH)
@@ -82,7 +79,7 @@ def command(
     if bundle is None:
         raise click.UsageError("Missing argument 'BUNDLE'.")
     place = fitting_bundle(bundle, machine)
-    if form in AFAR_FORMS and not dry_run:
+    if form != "systemd" and not dry_run and _is_contained(form):
         _as_container(machine, place, keys, form, host, port, threads, as_json=as_json)
         return
     packer = packers.load(form)
@@ -109,6 +106,13 @@ def _ship(
     with console.progress() as shown, console.stoppable(shown) as progress:
         told = ship.deploy(machine, ship.Order(place, verified, form, tuple(options)), progress)
     _told(machine, told, verified.manifest.version, as_json=as_json)
+
+
+def _is_contained(form: str) -> bool:
+    """Whether it is made here and run on a HOST."""
+    from edgeward.cli.afar.container import CLUSTERS, ENGINES
+
+    return form in (*ENGINES, *CLUSTERS)
 
 
 def _as_container(

@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from edgeward.records.bundle import Bundle
     from edgeward.records.model import ModelFacts, TensorSpec
 
-_BOM, _PROVENANCE = "https://cyclonedx.org/bom", "https://slsa.dev/provenance/v1"
-
 
 @click.command()
 @click.argument("subject", metavar="X", type=PATH)
 @click.option("--for", "machine", metavar="HOST", help="Which variant in X fits HOST, or local.")
-@click.option("--bom", "stated", flag_value=_BOM, help="Its bill of materials, in CycloneDX's JSON.")
-@click.option("--provenance", "stated", flag_value=_PROVENANCE, help="Where it came from, in SLSA's JSON.")
+@click.option("--bom", "stated", flag_value="bom", help="Its bill of materials, in CycloneDX's JSON.")
+@click.option("--provenance", "stated", flag_value="provenance", help="Where it came from, in SLSA's JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def command(subject: Path, machine: str | None, stated: str | None, as_json: bool) -> None:
     """What a model or bundle X is: inputs, outputs, operators, measurements, signatures.
@@ -61,12 +59,13 @@ def command(subject: Path, machine: str | None, stated: str | None, as_json: boo
         _show_model(subject, facts)
 
 
-def _show_stated(subject: Path, kind: str) -> None:
-    from edgeward.bundle import find_bundle, trusted_keys, verify
+def _show_stated(subject: Path, asked: str) -> None:
+    from edgeward.bundle import bom, find_bundle, provenance, trusted_keys, verify
     from edgeward.bundle.checking import stated_of
     from edgeward.bundle.layout import Layout
     from edgeward.kit.errors import Refused
 
+    kind = {"bom": bom, "provenance": provenance}[asked].PREDICATE_TYPE
     folder, trust = find_bundle(subject), trusted_keys(())
     found = stated_of(Layout(folder), verify(folder, trust).bundle.digest, trust)
     if kind not in found:

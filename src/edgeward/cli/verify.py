@@ -11,11 +11,6 @@ from edgeward.cli.paths import PATH
 if TYPE_CHECKING:
     from edgeward.bundle import Cost, SelfTestResult, VerifiedBundle
 
-_STATEMENTS = {
-    "https://cyclonedx.org/bom": "a bill of materials (CycloneDX): edgeward show BUNDLE --bom",
-    "https://slsa.dev/provenance/v1": "where it came from (SLSA): edgeward show BUNDLE --provenance",
-}
-
 
 @click.command()
 @click.argument("bundle", type=PATH)
@@ -70,6 +65,8 @@ def _tested(verified: "VerifiedBundle", target: str | None) -> "tuple[SelfTestRe
 def _show(
     verified: "VerifiedBundle", stated: list[str], tested: "SelfTestResult | None", cost: "Cost | None"
 ) -> None:  # fmt: skip
+    from edgeward.bundle import bom, provenance
+
     manifest = verified.manifest
     console.say(f"{verified.reference}: {manifest.name} {manifest.version} is whole and signed")
     console.say(f"digest  {verified.bundle.digest}")
@@ -77,8 +74,12 @@ def _show(
         console.say(f"key     {signer.fingerprint}")
         console.say(f"        {signer.source}")
     console.say(f"files   {verified.file_count}, every byte of them")
+    known = {
+        bom.PREDICATE_TYPE: "a bill of materials (CycloneDX): edgeward show BUNDLE --bom",
+        provenance.PREDICATE_TYPE: "where it came from (SLSA): edgeward show BUNDLE --provenance",
+    }
     for one in stated:
-        console.say(f"states  {_STATEMENTS.get(one, one)}")
+        console.say(f"states  {known.get(one, one)}")
     if tested is not None and tested.passed:
         console.say(
             f"test    {tested.sample_count} samples in {console.milliseconds(tested.took_s * 1000)}, "

@@ -82,14 +82,8 @@ def options_of(said: Container, engine: str, cpus: int) -> list[str]:
     """Of `podman run` or `docker run`: walls, limits and devices. Docker refuses more `cpus` than the device has."""
     options = ["--restart", "unless-stopped" if engine == "docker" else "always", "--publish"]
     options += [f"{said.published}:{said.port}", "--read-only", "--cap-drop", "ALL"]
-    options += [
-        "--security-opt",
-        "no-new-privileges",
-        "--pids-limit",
-        str(containers.TASKS),
-        "--cpus",
-        str(min(said.cpus, cpus)),
-    ]
+    options += ["--security-opt", "no-new-privileges", "--pids-limit", str(containers.TASKS)]
+    options += ["--cpus", str(min(said.cpus, cpus))]
     options += ["--tmpfs", f"/tmp:rw,size={containers.TEMPORARY_BYTES >> 20}m,mode=1777"]  # noqa: S108 - in the container
     if said.memory_bytes is not None:
         options += ["--memory", f"{said.memory_bytes >> 20}m"]

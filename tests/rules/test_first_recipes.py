@@ -2,6 +2,7 @@
 
 from edgeward.kit.errors import Unsupported
 from edgeward.measure.place import Here
+from edgeward.optimize.propose import Tried, slow_plain_form
 from edgeward.optimize.search import first_recipes
 
 
@@ -27,6 +28,24 @@ def test_a_further_runtime_that_works_at_the_place_is_tried():
 
 def test_one_that_does_not_work_there_is_left_out():
     assert not {"executorch", "tensorrt"} & runtimes_of(PlaceWith("onnxruntime"))
+
+
+def test_int8_in_the_runtime_that_is_forecast_to_be_the_fastest_comes_first():
+    place = PlaceWith("onnxruntime")
+    plain, led = first_recipes(place), first_recipes(place, "openvino")
+    assert led[0].name == "openvino-int8-minmax"
+    assert [recipe for recipe in plain if recipe != led[0]] == list(led[1:])
+
+
+def test_a_variant_is_left_out_where_its_plain_form_is_far_from_the_fastest():
+    known = {recipe.name: recipe for recipe in first_recipes(PlaceWith("onnxruntime"))}
+    fastest = Tried(known["openvino-int8-minmax"], "kept", 1.0, 0.0)
+    variant = known["int8-minmax-tensor-blocked"]
+    slow, near = (Tried(known["int8-minmax"], "kept", alone_ms, 0.0) for alone_ms in (1.5, 1.1))
+    assert slow_plain_form(variant, [fastest, slow]) == "int8-minmax"
+    assert slow_plain_form(variant, [fastest, near]) is None
+    assert slow_plain_form(variant, [fastest]) is None
+    assert slow_plain_form(known["int8-minmax"], [fastest, slow]) is None
 
 
 def test_the_usual_ones_are_tried_even_where_they_are_missing_so_that_people_are_told():

@@ -48,6 +48,13 @@ def test_a_noticeable_loss_asks_for_other_value_ranges():
     assert found == {"litert-int8-minmax-refit", "litert-int8-percentile", "litert-int8-minmax-tensor"}
 
 
+def test_what_did_not_help_is_not_built_upon():
+    base = tried("openvino-int8-minmax", 0.5, 0.004)
+    no_better, better = (tried("openvino-int8-minmax", 0.5, drop, "percentile") for drop in (0.003, 0.001))
+    assert "openvino-int8-percentile-refit" not in names(base, no_better)
+    assert "openvino-int8-percentile-refit" in names(base, better)
+
+
 def test_a_missed_gate_is_treated_in_stages_on_the_fastest():
     missed = (tried("litert-int8-minmax", 0.5, 0.2), tried("int8-minmax", 0.7, 0.2))
     first = names(*missed)

@@ -30,6 +30,11 @@ def test_what_missed_a_limit_is_not_built_upon():
     assert bases([GIVEN, tried("litert-int8-minmax", 0.5, "missed")]) == ()
 
 
+def test_the_same_layers_are_not_tried_under_two_names():
+    found = quicker(KNOWN["litert-int8-minmax"], LAYERS, {"last": -0.2}, ())
+    assert [recipe.name for recipe in found] == ["litert-int8-minmax-tail"]
+
+
 def test_layers_that_lose_by_int8_stay_in_float_and_the_last_one_is_tried_so():
     base = KNOWN["litert-int8-minmax"]
     quick, tail, both = quicker(base, LAYERS, {"first": 0.1, "depthwise": -0.2, "pointwise": 0.3, "last": 0.0}, ())

@@ -4,7 +4,6 @@ It describes a node's inputs and outputs before it stops the clock. Chains of no
 how much that is: a long chain's run without the profiler, less a short one's, is what a node really takes.
 """
 
-import json
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -12,6 +11,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 
@@ -49,7 +49,7 @@ def with_profiling(options: ort.SessionOptions, folder: str) -> ort.SessionOptio
 def by_node(session: ort.InferenceSession) -> dict[tuple[str, str], list[dict[str, Any]]]:
     """Ends the profile: the kernel events of each node, by its place and name."""
     taken: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
+    for event in msgspec.json.decode(Path(session.end_profiling()).read_bytes()):
         name = str(event.get("name", ""))
         if event.get("cat") == "Node" and name.endswith("_kernel_time"):
             key = (event["args"].get("node_index", ""), name.removesuffix("_kernel_time"))

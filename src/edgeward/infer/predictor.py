@@ -21,8 +21,13 @@ from edgeward.records.model import Anomaly, Detect, Keypoints, Postprocess, Prep
 Sample = Mapping[str, NDArray[Any]]
 """One array per model input, without a batch axis, before preprocessing."""
 
+_Group = list[dict[str, NDArray[Any]]]
+"""The model's input tensors of samples that run together."""
+
 
 _LARGEST_BATCH_BYTES = 2_000_000_000
+_AHEAD_BYTES = 64_000_000
+_MOST_AHEAD = 128
 _PLACEMENTS = 16
 _COMPARED = 4
 _SAME = 1e-4
@@ -163,6 +168,16 @@ class Predictor:
         free batch is fed `batch` samples at once where that gives the answers that they get alone, as on a device;
         else, and where their shapes differ, one by one.
         """
+        waiting: list[_Group] = []
+        for group in self._groups(samples, batch):
+            waiting.append(group)
+            if len(waiting) >= self._ahead(group):
+                yield from self._run_each(waiting)
+                waiting = []
+        yield from self._run_each(waiting)
+
+    def _groups(self, samples: Iterable[Sample], batch: int) -> Iterator[_Group]:
+        """The tensors of samples that run together."""
         iterator = iter(samples)
         size = self._fixed or batch
         together: bool | None = True if self._fixed else None
@@ -171,9 +186,25 @@ class Predictor:
             if together is None and alike and len(group) > 1:
                 together = self._are_alike_together(group)
             if together is not False and alike:
-                yield self._run(group)
+                yield group
             else:
-                yield from (self._run([tensors]) for tensors in group)
+                yield from ([tensors] for tensors in group)
+
+    def _ahead(self, group: _Group) -> int:
+        """How many groups of this size the session is asked for at once."""
+        if not hasattr(self.session, "run_each"):
+            return 1
+        size = len(group) * sum(tensor.nbytes for tensor in group[0].values())
+        return max(1, min(_MOST_AHEAD, _AHEAD_BYTES // max(1, size)))
+
+    def _run_each(self, groups: Sequence[_Group]) -> Iterator[tuple[NDArray[Any], ...]]:
+        run_each = getattr(self.session, "run_each", None)
+        if run_each is None or len(groups) == 1:
+            yield from (self._run(group) for group in groups)
+            return
+        found = run_each([self._batched(group) for group in groups])
+        self.completed += len(groups)
+        yield from (self._rows(values, len(group)) for values, group in zip(found, groups, strict=True))
 
     def answers(self, samples: Sequence[Sample]) -> list[Answer]:
         """The answers to several samples that run together, as far as the model takes them so; the times of each are
@@ -207,7 +238,10 @@ class Predictor:
         feeds = self._batched(group)
         values = framed(self.session.run, feeds) if WORDS[ASKED] else self.session.run(feeds)
         self.completed += 1
-        return tuple(_rows(name, value, len(group)) for name, value in zip(self._names, values, strict=True))
+        return self._rows(values, len(group))
+
+    def _rows(self, values: Sequence[NDArray[Any]], count: int) -> tuple[NDArray[Any], ...]:
+        return tuple(_rows(name, value, count) for name, value in zip(self._names, values, strict=True))
 
     def _batched(self, group: Sequence[dict[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
         missing = (self._fixed or 0) - len(group)

@@ -71,11 +71,12 @@ class Partner:
     A message is eight bytes, its length in little-endian order, and so many bytes more.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._complaint = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the partner
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaint, start_new_session=True
-        )
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._complaint, start_new_session=True,
+            env=None if environment is None else {**os.environ, **environment},
+        )  # fmt: skip
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +111,10 @@ class Partner:
         with suppress(BrokenPipeError):
             send(_pipe(self._process.stdin), message)
 
+    def has_spoken(self) -> bool:
+        """Whether `hear` has something to give now, or the end to tell of."""
+        return bool(select.select([_pipe(self._process.stdout)], [], [], 0)[0])
+
     def hear(self, *, limit_s: float) -> bytes:
         """The next message it says. Raises Failed when it died or said nothing for `limit_s`."""
         output = _pipe(self._process.stdout)
@@ -127,9 +132,10 @@ class Standby:
     """Partners of one kind, within a `with` started ahead of need: what has to begin afresh need not wait for its
     start. Those that were never taken end with it."""
 
-    def __init__(self, command: Sequence[str], most: int) -> None:
-        self._command, self._most = command, most
+    def __init__(self, command: Sequence[str], most: int, environment: Mapping[str, str] | None = None) -> None:
+        self._command, self._most, self._environment = command, most, environment
         self._ready: list[Partner] = []
+        self._used: list[Partner] = []
         self._is_needed = False
 
     def __enter__(self) -> Self:
@@ -138,8 +144,9 @@ class Standby:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._is_needed = False
-        while self._ready:
-            self._ready.pop().end()
+        for partner in (*self._ready, *self._used):
+            partner.end()
+        self._ready, self._used = [], []
 
     def take(self) -> Partner:
         """One that nothing was asked yet."""
@@ -148,12 +155,22 @@ class Standby:
             if partner.is_alive():
                 return partner
             partner.end()
-        return Partner(self._command)
+        return Partner(self._command, self._environment)
+
+    def lend(self) -> Partner:
+        """One that need not be fresh, to be given back when it did well."""
+        return self._used.pop() if self._used else self.take()
+
+    def give_back(self, partner: Partner) -> None:
+        if self._is_needed:
+            self._used.append(partner)
+        else:
+            partner.end()
 
     def prepare(self) -> None:
-        """Starts one more, unless enough are ready: for a moment when nothing is measured."""
-        if self._is_needed and len(self._ready) < self._most:
-            self._ready.append(Partner(self._command))
+        """Starts as many as are wanting: for a moment when nothing is measured."""
+        while self._is_needed and len(self._ready) < self._most:
+            self._ready.append(Partner(self._command, self._environment))
 
 
 def send(pipe: IO[bytes], message: bytes) -> None:

@@ -38,7 +38,7 @@ def result_of(job: PlacedJob) -> PlacedResult:
     if isinstance(job, GenerationsJob):
         return _generations(job)
     effort = {"min_rounds": 3, "max_rounds": 3, "warmup_rounds": 0, "runs": 1} if job.briefly else {}
-    times = bench.race(job.contenders, seconds=job.seconds, seed=job.seed, **effort)
+    times = bench.race(job.contenders, seconds=job.seconds, seed=job.seed, generations=job.generations, **effort)
     return Raced(packed({str(place): value for place, value in enumerate(times)}))
 
 

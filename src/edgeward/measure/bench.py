@@ -17,6 +17,7 @@ from edgeward.kit.process import Partner, Standby
 from edgeward.measure.jobs import (
     Contender,
     Driven,
+    Each,
     ErrorTold,
     Loaded,
     Opened,
@@ -31,17 +32,21 @@ from edgeward.measure.jobs import (
     decode,
     encode,
 )
+from edgeward.measure.one_cpu import on_one_cpu
 from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
-_Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Driven, Opened, Tensors)
-_RACE_GENERATIONS = 3
+_Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Driven, Opened, Tensors, Each)
 _LOAD_LIMIT_S = 120
 _TURN_LIMIT_S = 120
 _MOST_RUNS = 20_000
-WORKERS = Standby((sys.executable, "-m", "edgeward.measure.worker"), most=2 if len(os.sched_getaffinity(0)) > 1 else 0)
-"""A candidate is loaded in one process and timed in another. Where there is one CPU, none is started ahead: it would
-take time from what is measured."""
+WORKERS = Standby(
+    (sys.executable, "-m", "edgeward.measure.worker"),
+    most=1 if len(os.sched_getaffinity(0)) > 1 else 0,
+    environment={"OPENBLAS_NUM_THREADS": "1"},
+)
+"""A candidate is timed in one process, and answers in it and in another. Where there is one CPU, none is started ahead:
+it would take time from what is measured. NumPy's own threads do nothing there but wait busily when they start."""
 _TIE_MARGIN = 0.02
 """The same model against itself differs by up to this, by where it lies in memory: no difference to speak of."""
 
@@ -61,9 +66,7 @@ def save_feeds(path: Path, samples: Sequence[Mapping[str, NDArray[Any]]]) -> Pat
 def measure_alone(contender: Contender, *, seconds: float = 0.2, limit_s: float = 120) -> SoloResult:
     """Load, first and steady inference and peak memory in a fresh process. Raises Failed when it crashes."""
     with WORKERS.take() as partner:
-        found = answer_of(partner.ask(encode(Solo(contender, seconds)), limit_s=limit_s), SoloResult)
-    WORKERS.prepare()
-    return found
+        return answer_of(partner.ask(encode(Solo(contender, seconds)), limit_s=limit_s), SoloResult)
 
 
 def race(
@@ -71,6 +74,7 @@ def race(
     *,
     seconds: float,
     seed: int,
+    generations: int = 3,
     min_rounds: int = 30,
     max_rounds: int = 4000,
     warmup_rounds: int = 5,
@@ -78,22 +82,27 @@ def race(
 ) -> list[NDArray[np.float64]]:
     """Milliseconds of each contender, rounds × runs, taken in turn.
 
-    Each runtime has a process of its own; in each round every contender has one turn, in a new random order. All is
-    done in a few generations of processes: where a model comes to lie in memory is drawn anew in each.
+    Each runtime has a process of its own; in each round every contender has one turn, in a new random order, on the
+    same CPU where all run on one thread. All is done in a few generations of processes: where a model comes to lie in
+    memory is drawn anew in each.
     Raises Failed when a runtime dies.
     """
     parts: list[NDArray[np.float64]] = []
-    for generation in range(_RACE_GENERATIONS):
+    for generation in range(generations):
         generator = np.random.default_rng((seed, generation))
         with ExitStack() as stack:
             calls = _stables(stack, contenders)
             for index in range(warmup_rounds):
                 _one_round(calls, index, runs, generator)
+            if all(contender.threads == 1 for contender in contenders):
+                stack.enter_context(
+                    on_one_cpu([partner.pid for partner in dict.fromkeys(partner for partner, _ in calls)])
+                )
             start, rounds = perf_counter(), list[NDArray[np.float64]]()
-            while len(rounds) <= max_rounds // _RACE_GENERATIONS:
+            while len(rounds) <= max_rounds // generations:
                 rounds.append(_one_round(calls, len(rounds), runs, generator))
-                late = perf_counter() - start > seconds / _RACE_GENERATIONS
-                if late and len(rounds) > min_rounds // _RACE_GENERATIONS:
+                late = perf_counter() - start > seconds / generations
+                if late and len(rounds) > min_rounds // generations:
                     break
         parts.append(np.stack(rounds, axis=1))
     whole = np.concatenate(parts, axis=1)

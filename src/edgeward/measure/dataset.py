@@ -1,6 +1,7 @@
 """Data sets as people keep them: an .npz, a folder of images or recordings, a table. Raw samples and labels."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ class LoadedSet:
         self._read = read
         self._kept: dict[int, Sample] = {}
         self._kept_bytes = 0
+        self._fingerprints: list[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -83,10 +85,14 @@ class LoadedSet:
 
     def fingerprints(self) -> list[bytes]:
         """One digest per sample, of its values: equal samples are found by it, whatever their files are called."""
-        return [
-            hashlib.sha256(b"".join(np.ascontiguousarray(sample[name]).tobytes() for name in sorted(sample))).digest()
-            for sample in self
-        ]
+        if self._fingerprints is None:
+            self._fingerprints = [
+                hashlib.sha256(
+                    b"".join(np.ascontiguousarray(sample[name]).tobytes() for name in sorted(sample))
+                ).digest()
+                for sample in self
+            ]
+        return self._fingerprints
 
     def label_bytes(self) -> bytes:
         """The values of all labels, in order: equal for equal labels, wherever their files are."""
@@ -229,11 +235,15 @@ def _open_folder(path: Path, inputs: Sequence[TensorSpec]) -> LoadedSet:
             f"{path}: a folder serves models with one input; this one has {len(inputs)}", hint="use an .npz"
         )
     spec = inputs[0]
-    masks = path / "masks"
+    depth = len(path.parts)
+    set_aside = ("masks",) if _are_masks(path) else ()
     found = sorted(
-        file
-        for file in path.rglob("*")
-        if file.is_file() and not file.name.startswith(".") and (masks not in file.parents or not _are_masks(path))
+        (
+            file
+            for file in _files_below(path)
+            if not file.name.startswith(".") and file.parts[depth : depth + 1] != set_aside
+        ),
+        key=lambda file: file.parts,
     )
     images = [file for file in found if file.suffix.lower() in IMAGE_SUFFIXES]
     recordings = [file for file in found if file.suffix.lower() == ".wav"]
@@ -244,7 +254,7 @@ def _open_folder(path: Path, inputs: Sequence[TensorSpec]) -> LoadedSet:
     files = images or recordings
     annotated = annotations_of_folder(path, images) if images else None
     labels, class_names = annotated[1:] if annotated else labels_of_files(path, files)
-    sources = [str(file.relative_to(path)) for file in files]
+    sources = ["/".join(file.parts[depth:]) for file in files]
     if recordings:
         rate = read_wav(files[0])[1]
         return LoadedSet(
@@ -256,6 +266,16 @@ def _open_folder(path: Path, inputs: Sequence[TensorSpec]) -> LoadedSet:
         path.name, "image", lambda index: {spec.name: read_image(files[index], channels=channels)}, sources,
         labels=labels, class_names=class_names, annotation=annotated.kind if annotated else None,
     )  # fmt: skip
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Of all its folders but those that links lead to."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _files_below(folder / entry.name)
+            elif entry.is_file():
+                yield folder / entry.name
 
 
 def _are_masks(path: Path) -> bool:

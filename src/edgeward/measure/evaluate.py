@@ -49,13 +49,13 @@ def answers(
         return Answers(*annotated.maps(predictor, data, groups), "masks")
     if gives_label_and_scores(predictor.session.outputs):
         pairs = [group[:2] for group in groups]
-        labels, scores = (_gathered([pair[place] for pair in pairs]) for place in (0, 1))
+        labels, scores = (gathered([pair[place] for pair in pairs]) for place in (0, 1))
         return Answers(*judged(labels, scores, data.labels, data.class_names, metric))
-    gathered = _gathered([group[0] for group in groups])
+    outputs = gathered([group[0] for group in groups])
     if not rebuilds:
-        return Answers(gathered, data.labels)
-    flat = gathered.reshape(len(gathered), -1)
-    wanted = np.stack(inputs).reshape(len(gathered), -1)
+        return Answers(outputs, data.labels)
+    flat = outputs.reshape(len(outputs), -1)
+    wanted = np.stack(inputs).reshape(len(outputs), -1)
     if data.labels is None:
         return Answers(flat, wanted)
     return Answers(((flat - wanted) ** 2).mean(axis=1, keepdims=True), data.labels)
@@ -72,7 +72,8 @@ def _told_of(
             told(done, count)
 
 
-def _gathered(outputs: list[NDArray[Any]]) -> NDArray[Any]:
+def gathered(outputs: list[NDArray[Any]]) -> NDArray[Any]:
+    """Answers of several groups of samples as one array. Raises Unsupported where their shapes differ."""
     shapes = sorted({output.shape[1:] for output in outputs})
     if len(shapes) > 1:
         raise Unsupported(

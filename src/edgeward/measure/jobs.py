@@ -61,11 +61,19 @@ class Drive(Struct, frozen=True):
 
 
 class Open(Struct, frozen=True, tag="open"):
-    """Load a model, then run it on the inputs that each further message (Tensors) brings."""
+    """Load a model, then run it on the inputs that each further message (Tensors, or Each) brings. A further
+    message may be Alone, or Open again."""
 
     file: str
     runtime: str
     threads: int
+
+
+class Alone(Struct, frozen=True, tag="steady"):
+    """Measure the model that was loaded and not run yet, its steady part for `seconds`, on an .npz of inputs."""
+
+    feeds: str
+    seconds: float
 
 
 class Tensor(Struct, frozen=True):
@@ -82,6 +90,12 @@ class Tensors(Struct, frozen=True, tag="tensors"):
 
     names: tuple[str, ...]
     values: tuple[Tensor, ...]
+
+
+class Each(Struct, frozen=True, tag="each"):
+    """The inputs of several inferences, to be run one after the other; or what they gave, in the same order."""
+
+    values: tuple[Tensors, ...]
 
 
 class Turn(Struct, frozen=True):
@@ -203,12 +217,14 @@ class MemoryRead(Struct, frozen=True, tag="memory"):
 
 
 class RaceJob(Struct, frozen=True, tag="race"):
-    """Time the contenders in turn, for `seconds`; briefly: a few times, for the sake of the answer's form alone."""
+    """Time the contenders in turn, for `seconds`, in so many generations of processes; briefly: a few times, for the
+    sake of the answer's form alone."""
 
     contenders: tuple[Contender, ...]
     seconds: float
     seed: int
     briefly: bool = False
+    generations: int = 3
 
 
 class Raced(Struct, frozen=True, tag="raced"):
@@ -239,10 +255,10 @@ PlacedResult = Described | ConditionsRead | MemoryRead | SoloResult | Raced | Ge
 """What a place is asked as a whole, and what it answers; JSON when the place is another machine."""
 
 Job = Solo | Stable | Fresh | Load | Open
-Result = SoloResult | Ready | Loaded | Timed | Driven | Opened | Tensors | ErrorTold
+Result = SoloResult | Ready | Loaded | Timed | Driven | Opened | Tensors | Each | ErrorTold
 
 
-def encode(message: Job | Result | Turn | Drive) -> bytes:
+def encode(message: Job | Result | Turn | Drive | Alone) -> bytes:
     return msgspec.msgpack.encode(message)
 
 

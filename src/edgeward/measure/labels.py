@@ -36,9 +36,10 @@ def labels_of_files(root: Path, files: Sequence[Path]) -> tuple[NDArray[Any] | N
     listed = root / "labels.csv"
     if listed.exists():
         return _from_csv(root, listed, files)
-    if all(file.parent != root for file in files):
-        return _numbered([file.relative_to(root).parts[0] for file in files])
-    if any(file.parent != root for file in files):
+    below = [file.parts[len(root.parts) :] for file in files]
+    if all(len(parts) > 1 for parts in below):
+        return _numbered([parts[0] for parts in below])
+    if any(len(parts) > 1 for parts in below):
         raise WrongInput(f"{root}: some files stand in class folders and some beside them", hint=f"ls {root}")
     prefixes = [file.stem.split("_")[0] for file in files]
     if all("_" in file.stem for file in files) and len(set(prefixes)) < len(files):

@@ -5,6 +5,7 @@ than these, since the idle threads of a loaded model take time from the others.
 """
 
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from time import perf_counter
@@ -35,7 +36,8 @@ _Feeds = dict[str, NDArray[Any]]
 
 
 class Job(Struct, frozen=True):
-    """Models for one runtime, so many loaded `together`; an empty one is none. Without `feeds`, values are made up."""
+    """Models for one runtime, so many loaded `together`; an empty one is none. Without `feeds`, values are made up.
+    With `cpu` all is done on that one."""
 
     runtime: str
     threads: int
@@ -44,6 +46,7 @@ class Job(Struct, frozen=True):
     together: int
     limit_s: float
     feeds: Tensors | None = None
+    cpu: int | None = None
 
 
 class Times(Struct, frozen=True):
@@ -61,6 +64,7 @@ def node_times(
     together: int = 1,
     limit_s: float = math.inf,
     feeds: Mapping[str, NDArray[Any]] | None = None,
+    cpu: int | None = None,
     place: "Place | None" = None,
 ) -> tuple[tuple[NodeTime, ...] | str, ...]:
     """Of each model the times of its nodes, or one sentence why there are none. Takes about `seconds` and the loading;
@@ -68,7 +72,9 @@ def node_times(
 
     Raises Failed when the process dies or hangs, Unsupported for a runtime that is not there.
     """
-    job = Job(runtime, threads, seconds, tuple(models), together, limit_s, None if feeds is None else packed(feeds))
+    job = Job(
+        runtime, threads, seconds, tuple(models), together, limit_s, None if feeds is None else packed(feeds), cpu
+    )
     answer = (place or _here()).ask(_MODULE, msgspec.msgpack.encode(job), limit_s=_SLACK_S + 3 * seconds)
     times = msgspec.msgpack.decode(answer, type=Times | str)
     if isinstance(times, str):
@@ -83,6 +89,8 @@ def _here() -> "Place":
 
 
 def _timed(job: Job) -> Times:
+    if job.cpu is not None:
+        os.sched_setaffinity(0, {job.cpu})
     loader: Any = runtimes.load(job.runtime)
     if not hasattr(loader, "profile"):
         raise Unsupported(f"{job.runtime} keeps no account of its nodes")

@@ -37,6 +37,13 @@ class OpenSession(Session, Protocol):
     @property
     def placement(self) -> str | None: ...
 
+    def alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
+        """What `measure_alone` finds of the contender, which is this model on as many threads; of this very process
+        where the place can do that, and then only the first answer tells of loading. Raises Failed when it crashes."""
+
+    def widen(self, copies: int) -> None:
+        """Many samples are shared out from now on among so many copies of the model, where the place can do that."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -79,8 +86,10 @@ class Place(Protocol):
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         """Load, first and steady inference and peak memory in a fresh process. Raises Failed when it crashes."""
 
-    def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
-        """Milliseconds of each contender, rounds × runs, taken in turn."""
+    def race(
+        self, contenders: Sequence[Contender], *, seconds: float, seed: int, generations: int = 3
+    ) -> list[NDArray[np.float64]]:
+        """Milliseconds of each contender, rounds × runs, taken in turn, in so many generations of processes."""
 
     def generations(
         self,
@@ -138,8 +147,10 @@ class Here:
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         return bench.measure_alone(contender, seconds=seconds)
 
-    def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
-        return bench.race(contenders, seconds=seconds, seed=seed)
+    def race(
+        self, contenders: Sequence[Contender], *, seconds: float, seed: int, generations: int = 3
+    ) -> list[NDArray[np.float64]]:
+        return bench.race(contenders, seconds=seconds, seed=seed, generations=generations)
 
     def generations(
         self,

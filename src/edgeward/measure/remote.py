@@ -147,9 +147,11 @@ class RemotePlace:
     def measure_alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         return self._result(Solo(self._placed(contender), seconds), SoloResult)
 
-    def race(self, contenders: Sequence[Contender], *, seconds: float, seed: int) -> list[NDArray[np.float64]]:
+    def race(
+        self, contenders: Sequence[Contender], *, seconds: float, seed: int, generations: int = 3
+    ) -> list[NDArray[np.float64]]:
         placed = tuple(self._placed(contender) for contender in contenders)
-        job = RaceJob(placed, seconds, seed, briefly=self.device.emulated)
+        job = RaceJob(placed, seconds, seed, briefly=self.device.emulated, generations=generations)
         return list(unpacked(self._result(job, Raced).times_ms).values())
 
     def generations(
@@ -300,6 +302,12 @@ class RemoteSession:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._place.close(self._child)
+
+    def alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
+        return self._place.measure_alone(contender, seconds=seconds)
+
+    def widen(self, copies: int) -> None:
+        """Not on a device."""
 
     def run(self, feeds: Tensors) -> list[NDArray[Any]]:
         said = self._place.feed(self._child, jobs.encode(jobs.packed(feeds)))

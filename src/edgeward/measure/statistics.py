@@ -134,11 +134,24 @@ def median_ratio_interval(first: NDArray[Any], second: NDArray[Any], *, seed: in
     rounds = len(first)
     block = max(1, round(rounds ** (1 / 3)))
     starts = rounds - block + 1
-    generator = np.random.default_rng(seed)
-    ratios = np.empty(_RESAMPLES)
-    for index in range(_RESAMPLES):
-        drawn = generator.integers(0, starts, math.ceil(rounds / block))[:, None] + np.arange(block)
-        rows = drawn.reshape(-1)[:rounds]
-        ratios[index] = np.median(first[rows]) / np.median(second[rows])
-    low, high = np.quantile(ratios, (0.025, 0.975))
+    drawn = np.random.default_rng(seed).integers(0, starts, (_RESAMPLES, math.ceil(rounds / block), 1))
+    rows = (drawn + np.arange(block)).reshape(_RESAMPLES, -1)[:, :rounds]
+    at_once = max(1, _DRAWS_AT_ONCE // first.size)
+    ratios = []
+    for start in range(0, _RESAMPLES, at_once):
+        part = rows[start : start + at_once]
+        places = part + np.arange(len(part))[:, None] * rounds
+        counts = np.bincount(places.reshape(-1), minlength=len(part) * rounds).reshape(len(part), rounds)
+        ratios.append(_medians(first, counts) / _medians(second, counts))
+    low, high = np.quantile(np.concatenate(ratios), (0.025, 0.975))
     return float(np.median(first) / np.median(second)), (float(low), float(high))
+
+
+def _medians(times: NDArray[Any], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Of each resample, the median of the runs of its rounds: `counts` says how often each round was drawn in it."""
+    flat = times.reshape(-1)
+    order = np.argsort(flat)
+    # How many of the drawn runs are at most as long as each, from the shortest on.
+    reached = np.cumsum(counts.astype(np.int32)[:, order // times.shape[1]], axis=1, dtype=np.int32)
+    lower, upper = ((reached > place).argmax(axis=1) for place in ((flat.size - 1) // 2, flat.size // 2))
+    return np.asarray((flat[order[lower]] + flat[order[upper]]) / 2, np.float64)

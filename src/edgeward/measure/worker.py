@@ -9,6 +9,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Any, BinaryIO
@@ -22,8 +23,10 @@ from edgeward.kit.errors import EdgewardError, Unsupported
 from edgeward.kit.memory import peak_bytes
 from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import (
+    Alone,
     Contender,
     Drive,
+    Each,
     ErrorTold,
     Fresh,
     Job,
@@ -52,20 +55,25 @@ Feeds = dict[str, NDArray[Any]]
 
 def alone(job: Solo) -> SoloResult:
     """Load, first and steady inference of one contender, and the peak memory of this process."""
-    samples = _feeds(job.contender)
-    runtimes.load(job.contender.runtime)  # importing it is not loading the model
+    samples, contender = _feeds(job.contender.feeds), job.contender
+    runtimes.load(contender.runtime)  # importing it is not loading the model
     start = perf_counter_ns()
-    session = _load(job.contender)
+    session = _load(contender)
+    return _steady(session, samples, job.seconds, (perf_counter_ns() - start) / 1e6)
+
+
+def _steady(session: Session, samples: Sequence[Feeds], seconds: float, load_ms: float) -> SoloResult:
+    """Of a session that was not run before."""
     loaded = perf_counter_ns()
     session.run(samples[0])
     first = perf_counter_ns()
     steady: list[int] = []
-    while perf_counter_ns() - first < job.seconds * 1e9 or len(steady) < 3:
+    while perf_counter_ns() - first < seconds * 1e9 or len(steady) < 3:
         begin = perf_counter_ns()
         session.run(samples[len(steady) % len(samples)])
         steady.append(perf_counter_ns() - begin)
     return SoloResult(
-        load_ms=(loaded - start) / 1e6,
+        load_ms=load_ms,
         first_ms=(first - loaded) / 1e6,
         steady_ms=float(np.median(steady)) / 1e6,
         peak_memory_bytes=peak_bytes(),
@@ -77,7 +85,7 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
 
     Its untimed runs bring a contender's code and weights back into the caches that the one before it took.
     """
-    calls = [(_load(contender).run, _feeds(contender)) for contender in job.contenders]
+    calls = [(_load(contender).run, _feeds(contender.feeds)) for contender in job.contenders]
     gc.collect()
     gc.disable()
     yield Ready()
@@ -88,7 +96,7 @@ def stable(job: Stable, turns: Iterable[bytes]) -> Iterator[Result]:
 
 def fresh(job: Fresh, messages: Iterable[bytes]) -> Iterator[Result]:
     """Ready; then, at a message, what loading cost in this process that did nothing before; then each turn's times."""
-    samples = _feeds(job.contender)
+    samples = _feeds(job.contender.feeds)
     runtimes.load(job.contender.runtime)  # importing it is not loading the model
     yield Ready()
     turns = iter(messages)
@@ -141,7 +149,7 @@ def _timed(run: Callable[[Feeds], object], samples: Sequence[Feeds], turn: Turn)
 
 def loaded(job: Load, messages: Iterable[bytes]) -> Iterator[Result]:
     """Ready, then what each load gave; a load that the model does not bear is told, and the next may follow."""
-    run, samples = _load(job.contender).run, _feeds(job.contender)
+    run, samples = _load(job.contender).run, _feeds(job.contender.feeds)
     run(samples[0])
     gc.collect()
     gc.disable()
@@ -154,31 +162,52 @@ def loaded(job: Load, messages: Iterable[bytes]) -> Iterator[Result]:
 
 
 def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
-    """The model's inputs and outputs, then its outputs for each message of inputs."""
-    runtime, model = runtimes.load(job.runtime), Path(job.file).read_bytes()
-    session = runtime.load(model, threads=job.threads)
-    account = getattr(runtime, "arithmetic_of", None)
-    arithmetic = getattr(session, "arithmetic", None) if account is None else account(model)
-    del model
-    yield Opened(session.inputs, session.outputs, arithmetic, getattr(session, "placement", None))
+    """The model's inputs and outputs, then its outputs for each message of inputs of one inference, or of several; or
+    what it costs, before it was run. Another job of this kind takes the model's place."""
+    session, load_ms, told = _open(job)
+    feeds = cache(_feeds)
+    yield told
     for message in messages:
         try:
-            values = session.run(unpacked(decode(message, Tensors)))
-            if strange := [
-                spec.name for spec, value in zip(session.outputs, values, strict=True) if _is_no_array(value)
-            ]:
-                raise Unsupported(f"output {strange[0]!r} is no tensor; sequences and maps are not supported")
-            yield packed({str(place): value for place, value in enumerate(values)})
+            asked: Tensors | Each | Alone | Open = decode(message, Tensors | Each | Alone | Open)
+            if isinstance(asked, Open):
+                del session
+                session, load_ms, told = _open(asked)
+                yield told
+            elif isinstance(asked, Alone):
+                yield _steady(session, feeds(asked.feeds), asked.seconds, load_ms)
+            elif isinstance(asked, Each):
+                yield Each(tuple(_answered(session, inputs) for inputs in asked.values))
+            else:
+                yield _answered(session, asked)
         except EdgewardError as error:
             yield _told(error)
+
+
+def _open(job: Open) -> tuple[Session, float, Opened]:
+    """A session, the milliseconds that loading it took, and what it says of itself."""
+    runtime, model = runtimes.load(job.runtime), Path(job.file).read_bytes()
+    start = perf_counter_ns()
+    session = runtime.load(model, threads=job.threads)
+    load_ms = (perf_counter_ns() - start) / 1e6
+    account = getattr(runtime, "arithmetic_of", None)
+    arithmetic = getattr(session, "arithmetic", None) if account is None else account(model)
+    return session, load_ms, Opened(session.inputs, session.outputs, arithmetic, getattr(session, "placement", None))
+
+
+def _answered(session: Session, inputs: Tensors) -> Tensors:
+    values = session.run(unpacked(inputs))
+    if strange := [spec.name for spec, value in zip(session.outputs, values, strict=True) if _is_no_array(value)]:
+        raise Unsupported(f"output {strange[0]!r} is no tensor; sequences and maps are not supported")
+    return packed({str(place): value for place, value in enumerate(values)})
 
 
 def _load(contender: Contender) -> Session:
     return runtimes.load(contender.runtime).load(Path(contender.file).read_bytes(), threads=contender.threads)
 
 
-def _feeds(contender: Contender) -> list[Feeds]:
-    arrays = read_npz(Path(contender.feeds))
+def _feeds(file: str) -> list[Feeds]:
+    arrays = read_npz(Path(file))
     count = len(next(iter(arrays.values())))
     return [{name: column[index : index + 1] for name, column in arrays.items()} for index in range(count)]
 

@@ -72,12 +72,21 @@ def _refinements(fast: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:
         if one.outcome != "kept" or (is_quicker(one.recipe) and base_name(one.recipe) in names):
             continue  # what helps its base is tried on it after that
         mine = remedies_of(one.recipe)
+        if mine and not _helped(one, fast, max_drop):
+            continue  # what helps it is tried without
         if one.quality_drop > _NOTICEABLE * max_drop and _is_quantised(one.recipe) and not mine & {*_METHODS}:
             yield with_remedies(one.recipe, mine | {"percentile"})
         if "refit" not in mine:
             yield with_remedies(one.recipe, mine | {"refit"})
         if not any(step.use in _SMALLER for step in one.recipe.steps):
             yield _halved(one.recipe)
+
+
+def _helped(one: Tried, fast: Sequence[Tried], max_drop: float) -> bool:
+    """Whether the remedies of a recipe gained noticeably over the same without."""
+    plain = with_remedies(one.recipe, _NONE).name
+    drops = [other.quality_drop for other in fast if other.recipe.name == plain and other.outcome == "kept"]
+    return all(one.quality_drop < drop - _NOTICEABLE * max_drop for drop in drops)
 
 
 def _as_the_base_was_helped(tried: Sequence[Tried], max_drop: float) -> Iterator[Recipe]:

@@ -77,6 +77,11 @@ def _looked_ahead(model: onnx.ModelProto, place: Place, threads: int, *, in_time
     return Outlook(replace(made, cpu=facts.cpu, took_s=round(perf_counter() - start_s, 3)), graph)
 
 
+def lead_of(told: Forecast) -> str | None:
+    """The runtime in which int8 is forecast to be the fastest; None without a forecast."""
+    return told.runtimes[0].runtime if told.runtimes and told.runtimes[0].gain is not None else None
+
+
 def _without_forecast(graph: onnx.ModelProto, place: Place, reason: str) -> Outlook:
     told = f"no forecast for int8: {reason}"
     return Outlook(Forecast(cpu=place.facts.cpu, summary=told, runtimes=(), layers=(), covered=0.0, took_s=0.0), graph)

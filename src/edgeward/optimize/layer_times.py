@@ -9,6 +9,7 @@ from edgeward.infer import runtimes
 from edgeward.infer.runtimes import NodeTime
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure.node_times import node_times
+from edgeward.measure.one_cpu import fast_cpu
 from edgeward.optimize import exporters
 from edgeward.optimize.layers import (
     BRANCH,
@@ -104,7 +105,8 @@ def _costs(runtime: str, shapes: Sequence[LayerShape], threads: int, *, reduced:
     # Those with most work first: they are in time where not all are.
     order = sorted(range(len(shapes)), key=lambda place: -work_s(shapes[place]) * len(shapes[place].names))
     models = [model for place in order for model in make(shapes[place], reduced=reduced)]
-    times = node_times(runtime, models, threads=threads, seconds=_SECONDS, together=2, limit_s=_LIMIT_S)
+    cpu = fast_cpu() if threads == 1 else None  # the same for all runtimes: they are compared
+    times = node_times(runtime, models, threads=threads, seconds=_SECONDS, together=2, limit_s=_LIMIT_S, cpu=cpu)
     found = {place: cost(shapes[place], *times[2 * rank : 2 * rank + 2]) for rank, place in enumerate(order)}
     return tuple(found[place] for place in range(len(shapes)))
 

@@ -29,19 +29,21 @@ _LARGEST_BYTES = 1 << 30
 
 
 class Kept(Record):
-    """What of a candidate is no array and no model."""
+    """What of a candidate is no array and no model. `given_ms` is what the model as given took when `alone_ms` was
+    measured."""
 
     trial: Trial
     preprocess: Preprocess
     alone_ms: float
+    given_ms: float
     file: str
 
 
 class Memory:
     """The kept trials of one task. `folder` None: nothing is kept."""
 
-    def __init__(self, folder: Path | None, task: Task, judge: Judge, rig: Rig) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | None, task: Task, judge: Judge, rig: Rig, given_ms: float) -> None:
+        self._folder, self._given_ms = folder, given_ms
         self._rig = rig
         self._task = b"".join(
             [
@@ -70,7 +72,8 @@ class Memory:
         except (OSError, ValueError, EdgewardError):
             return None
         contender = Contender(str(file), recipe.runtime, kept.trial.thread_count or 1, str(feeds))
-        return Candidate(kept.trial, data, kept.preprocess, contender, outputs, kept.alone_ms)
+        alone_ms = kept.alone_ms * self._given_ms / kept.given_ms
+        return Candidate(kept.trial, data, kept.preprocess, contender, outputs, alone_ms)
 
     def keep(self, recipe: Recipe, candidate: Candidate) -> None:
         """Stores a finished trial. A full or closed disk is no reason to stop a search: then it is not kept."""
@@ -83,8 +86,9 @@ class Memory:
                 place.mkdir()
                 name = Path(candidate.contender.file).name
                 kept = Kept(
-                    trial=candidate.trial, preprocess=candidate.preprocess, alone_ms=candidate.alone_ms, file=name
-                )
+                    trial=candidate.trial, preprocess=candidate.preprocess, alone_ms=candidate.alone_ms,
+                    given_ms=self._given_ms, file=name,
+                )  # fmt: skip
                 (place / "kept.json").write_bytes(codec.to_json(kept))
                 (place / "model").write_bytes(candidate.model_bytes)
                 np.save(place / "outputs.npy", candidate.outputs, allow_pickle=False)

@@ -24,9 +24,14 @@ _BINS = 2048
 _SHARES = np.linspace(0.2, 1.0, 41)
 
 
-def save_ranges(model: Path, reader: CalibrationDataReader, operators: Sequence[str], file: Path) -> Path:
+def takes_ranges() -> bool:
+    """Whether this quantiser knows a file of known ranges."""
+    return "calibration_cache_path" in inspect.signature(quantize_static).parameters
+
+
+def save_ranges(model: Path, reader: CalibrationDataReader, operators: Sequence[str], file: Path) -> None:
     """The ranges of all values that `operators` read or make, in the quantiser's file of known ranges."""
-    if "calibration_cache_path" not in inspect.signature(quantize_static).parameters:
+    if not takes_ranges():
         raise Unsupported(
             "this ONNX Runtime takes no ranges from outside, which method mse needs",
             hint="pip install --upgrade onnxruntime",
@@ -44,7 +49,6 @@ def save_ranges(model: Path, reader: CalibrationDataReader, operators: Sequence[
         low, high = best_range(counts, edges, float(least), float(largest))
         found[name] = (np.array(low, np.float32), np.array(high, np.float32), counts, edges)
     save_tensors_data(TensorsData(STAND_IN, found), file)
-    return file
 
 
 class _One(CalibrationDataReader):  # type: ignore[misc]  # the library ships no types

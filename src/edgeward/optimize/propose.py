@@ -1,6 +1,7 @@
 """What is worth trying on a machine: rules from CPU features to recipes. Nothing here measures."""
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from edgeward.records.candidate import Recipe, Step
@@ -31,6 +32,9 @@ _DOT_PRODUCT = {"avx512_vnni", "avx_vnni", "amx_int8"}
 _FLOAT16 = {"asimdhp", "fphp"}
 """As Linux calls half-precision arithmetic on Arm."""
 
+_VARIANTS = {"tensor", "blocked"}
+_VARIANT_GAIN = 1.2
+"""More than these have been seen to gain."""
 _PRODUCTS_SHARE = 0.25
 _SYMMETRIC = {"tensorrt", "onnxruntime-tensorrt", "onnxruntime-cuda", "onnxruntime-qnn"}
 """These take int8 activations around zero only."""
@@ -69,6 +73,23 @@ def recipes(arch: str, cpu_features: Collection[str], others: Collection[str] = 
         *_in_onnxruntime(arch, reduced=reduced),
         *(recipe for runtime in others for recipe in _in_another(runtime, arch)),
     )
+
+
+def is_plain_int8(recipe: Recipe) -> bool:
+    """Whether it quantises, and is not a variant of another recipe that does."""
+    return any(step.use == QUANTISER for step in recipe.steps) and not _VARIANTS & set(recipe.name.split("-"))
+
+
+def slow_plain_form(recipe: Recipe, tried: Sequence[Tried]) -> str | None:
+    """The recipe that this one is a variant of, by another grid of scales or another first convolution, where that one
+    took far longer than the fastest that keeps the limits."""
+    words = recipe.name.split("-")
+    if not _VARIANTS & set(words):
+        return None
+    plain = "-".join(word for word in words if word not in _VARIANTS)
+    fastest_ms = min((one.alone_ms for one in tried if one.outcome == "kept"), default=math.inf)
+    slow = (one for one in tried if one.recipe.name == plain and one.alone_ms > _VARIANT_GAIN * fastest_ms)
+    return next((one.recipe.name for one in slow), None)
 
 
 def is_another(runtime: str) -> bool:

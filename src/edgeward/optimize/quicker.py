@@ -36,6 +36,8 @@ def quicker(
     wanted = {_QUICK: slow, _TAIL: last}
     if slow and last[0] not in slow:
         wanted[f"{_QUICK}-{_TAIL}"] = [*slow, *last]
+    if slow == last:
+        del wanted[_QUICK]
     for name, kept in wanted.items():
         recipe = replace(base, name=f"{base.name}-{name}", steps=tuple(_keeping(step, kept) for step in base.steps))
         if kept and len(kept) < len(layers) and recipe.name not in seen:

@@ -1,6 +1,7 @@
 """Drives an optimisation: prepare, search, race, choose, write."""
 
 import tempfile
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -20,15 +21,15 @@ from edgeward.measure.place import HERE, Here, Place
 from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, energy_axis, explain, timing, trials
 from edgeward.optimize.choose import CLOSE, PERHAPS, Choice, choose, close_to_fastest, pareto
-from edgeward.optimize.forecast import Outlook, lines, look_ahead, saved_ms
+from edgeward.optimize.forecast import Outlook, lead_of, lines, look_ahead, saved_ms
 from edgeward.optimize.prepare import Order, Task, prepare
-from edgeward.optimize.propose import AS_GIVEN
+from edgeward.optimize.propose import AS_GIVEN, family
 from edgeward.optimize.search import Progress, Search
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.optimize.update import with_deltas, with_update
-from edgeward.records.candidate import Measurement, Report, Setting, Trial
+from edgeward.records.candidate import Measurement, Recipe, Report, Setting, Trial
 
-_RACE_S = 4.0
+_RACE_S, _GENERATIONS = 3.5, 2
 _LEAST_RACE_S = 2.0
 _FORECAST_LIMIT_S = 20.0
 """A shorter time limit leaves no room for a forecast."""
@@ -45,15 +46,17 @@ def optimize(order: Order, clock: Clock, progress: Progress, place: Place = HERE
     start_s = clock.monotonic_s()
     files.check_output_folder(order.output, overwrite=order.overwrite)
     progress.stage("reading the model and the data", 0.01)
-    task = prepare(order)
-    before = place.conditions()
-    with bench.WORKERS, files.new_folder(order.output, overwrite=order.overwrite) as folder:
+    with ExitStack() as stack:
+        stack.enter_context(bench.WORKERS).prepare()
+        task = prepare(order)
+        before = place.conditions()
+        folder = stack.enter_context(files.new_folder(order.output, overwrite=order.overwrite))
         with tempfile.TemporaryDirectory(prefix=".trials-", dir=folder) as trials_folder:
             work = Path(trials_folder)
-            rig = Rig(place, _threads(order, place), work)
+            rig = Rig(place, _threads(order, place), work, {})
             outlook = _outlook(order, task, rig, progress)
             saved_time = partial(saved_ms, outlook.told)
-            search = Search(order, task, rig, clock, start_s, progress, saved_time)
+            search = Search(order, task, rig, clock, start_s, progress, saved_time, lead_of(outlook.told))
             candidates, failures, judge = search.run()
             progress.stage(f"timing {len(candidates)} candidates in turn", 0.75)
             times = _race(order, rig, candidates, clock.monotonic_s() - start_s)
@@ -109,7 +112,7 @@ def _race(order: Order, rig: Rig, candidates: list[Candidate], spent_s: float) -
     if order.time_limit_s is not None:
         seconds = max(1.0, min(seconds, order.time_limit_s - spent_s - 1))
     contenders = [candidate.contender for candidate in candidates]
-    return rig.place.race(contenders, seconds=seconds, seed=order.seed)
+    return rig.place.race(contenders, seconds=seconds, seed=order.seed, generations=_GENERATIONS)
 
 
 def _judged(order: Order, candidates: list[Candidate]) -> list[Candidate]:
@@ -131,13 +134,21 @@ def _ties(
     if rig.place.timing == "meaningless":
         return dict.fromkeys((one.trial.recipe for one in candidates if not one.trial.violations), True)
     perhaps = close_to_fastest(_trials(candidates), times, least=PERHAPS, seed=order.seed)
-    finalists, times = [candidates[index] for index in perhaps], [times[index] for index in perhaps]
+    # One of each family: what the others cost differs by where they lie in memory and by chance.
+    alone = {_family(candidates[index].trial): index for index in perhaps}.values()
+    finalists, times = [candidates[index] for index in alone], [times[index] for index in alone]
     in_time = order.time_limit_s is None or order.time_limit_s - spent_s > _LEAST_RACE_S
     if len(finalists) > 1 and in_time:
         progress.stage(f"timing the {len(finalists)} fastest once more", 0.85)
         times = _race(order, rig, finalists, spent_s)
-    tied = [finalists[index] for index in close_to_fastest(_trials(finalists), times, least=CLOSE, seed=order.seed)]
-    return dict.fromkeys((one.trial.recipe for one in tied), True)
+    tied = close_to_fastest(_trials(finalists), times, least=CLOSE, seed=order.seed)
+    fastest = {_family(finalists[index].trial) for index in tied}
+    alike = [one.trial.recipe for one in candidates if not one.trial.violations and _family(one.trial) in fastest]
+    return dict.fromkeys(alike, True)
+
+
+def _family(trial: Trial) -> tuple[str, ...]:
+    return family(Recipe(name=trial.recipe, steps=trial.steps, runtime=trial.runtime))
 
 
 def _trials(candidates: list[Candidate]) -> list[Trial]:

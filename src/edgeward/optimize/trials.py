@@ -1,7 +1,6 @@
 """One recipe → one trial: the passes applied, the model run, its quality and its cost alone measured."""
 
 import errno
-import math
 import os
 import tempfile
 from pathlib import Path
@@ -17,9 +16,10 @@ from edgeward.kit import codec, files
 from edgeward.kit.errors import EdgewardError, Failed
 from edgeward.measure import bench
 from edgeward.measure.dataset import LoadedSet
-from edgeward.measure.evaluate import answers, chosen_metric
+from edgeward.measure.evaluate import answers, chosen_metric, gathered
+from edgeward.measure.isolated import IsolatedSession
 from edgeward.measure.jobs import Contender, SoloResult
-from edgeward.measure.place import Place, PlaceLost
+from edgeward.measure.place import OpenSession, Place, PlaceLost
 from edgeward.measure.quality import Metric, drop
 from edgeward.optimize import exporters, passes
 from edgeward.optimize.inspect import precision_of
@@ -31,7 +31,13 @@ from edgeward.records.model import Preprocess
 _FEED_SAMPLES = 8
 _FEW_SHARE = 10
 _LEAST_FEW = 200
+_WARM_S = 0.05
+_DOUBTFUL = 1.2
+"""A candidate that is so much too slow at most is timed once more."""
 _THREADS_GAIN = 1.1
+_MOST_COPIES = 4
+_BYTES_OF_A_COPY = 4
+"""For each byte of a model's file, roughly: weights are often packed once more for the kernels."""
 _QUANTISER_COPIES = 4
 """ONNX Runtime's quantiser keeps about so many copies of a model in the folder for temporary files."""
 
@@ -48,13 +54,40 @@ class Candidate(NamedTuple):
     alone_ms: float
 
 
+class Reference(NamedTuple):
+    """The model as given, timed in turn with each candidate: a machine that others share is faster now and slower then,
+    and what a candidate takes is told as if it were always as fast as when the model as given was first timed."""
+
+    session: IsolatedSession
+    contender: Contender
+    first_ms: float
+
+
 class Rig(NamedTuple):
     """The place where candidates run, the numbers of threads that each of them is tried on, and the folder here for
-    their files."""
+    their files. `one_thread_ms` fills while they are tried: by runtime, the longest inference that gained nothing from
+    more threads."""
 
     place: Place
     threads: tuple[int, ...]
     folder: Path
+    one_thread_ms: dict[str, float]
+    reference: Reference | None = None
+
+    def timed(self, session: OpenSession, contender: Contender) -> SoloResult:
+        """What the contender costs; `session` is that model, loaded and not run yet."""
+        if self.reference is None or not isinstance(session, IsolatedSession):
+            return session.alone(contender)
+        cost = session.alone(contender, seconds=_WARM_S)
+        first, theirs, first_ms = self.reference
+        return replace(cost, steady_ms=first_ms * session.share_of(first, contender, theirs))
+
+    def timed_anew(self, contender: Contender) -> SoloResult:
+        """The same in a process of its own."""
+        if self.reference is None:
+            return self.place.measure_alone(contender)
+        with self.place.open(contender.file, contender.runtime, contender.threads) as session:
+            return self.timed(session, contender)
 
 
 class Judge(NamedTuple):
@@ -75,6 +108,7 @@ class Chains:
         self._seed = seed
         self._samples = list(task.calibration)
         self._made: dict[tuple[bytes, ...], passes.Passed | Exception] = {}
+        self._ranges: dict[bytes, bytes] = {}
 
     def passed(self, steps: tuple[Step, ...]) -> passes.Passed:
         """The model after `steps`, with the notes of all of them. Raises what a pass raised."""
@@ -107,7 +141,7 @@ class Chains:
         calibration = self._task.calibration
         return passes.Context(
             self._samples, calibration.kind, before.preprocess, self._seed, calibration.labels, unquantised,
-            self._task.parent,
+            self._task.parent, self._ranges,
         )  # fmt: skip
 
     def _unquantised(self, steps: tuple[Step, ...]) -> onnx.ModelProto | None:
@@ -125,19 +159,36 @@ class Chains:
         return after._replace(notes=(*before.notes, *(f"{step.use}: {note}" for note in after.notes)))
 
 
-def as_given(task: Task, order: Order, rig: Rig) -> tuple[Candidate, Judge]:
-    """The model as the user gave it: the baseline, and a candidate too."""
-    recipe = Recipe(name=AS_GIVEN, steps=())
-    file = rig.folder / "given.onnx"
-    file.write_bytes(task.model_bytes)
-    with rig.place.open(str(file), recipe.runtime, rig.threads[-1]) as session:
-        predictor = Predictor(session, preprocess=task.preprocess, postprocess=task.postprocess)
-        found = answers(predictor, task.evaluation, metric=order.metric)
+def as_given(task: Task, order: Order, rig: Rig, session: OpenSession) -> tuple[Candidate, Judge]:
+    """The model as the user gave it, which `session` has loaded: the baseline, and a candidate too."""
+    recipe, exported = Recipe(name=AS_GIVEN, steps=()), exporters.Exported(task.model_bytes)
+    predictor = Predictor(session, preprocess=task.preprocess, postprocess=task.postprocess)
+    contender, cost = _cost(task, rig, session, predictor, given_file(rig), recipe.runtime)
+    _widen(session, rig, len(task.model_bytes))
+    found = answers(predictor, task.evaluation, metric=order.metric)
     metric = chosen_metric(order.metric, found, str(order.data))
     targets = found.outputs if found.targets is None or metric.kind == "reference" else found.targets
     judge = Judge(metric, found.outputs, targets, order.seed, order.max_drop)
-    candidate = _measured(task, recipe, passes.Passed(task.model, task.preprocess), judge, rig, math.inf)
-    return candidate, judge
+    passed = passes.Passed(task.model, task.preprocess)
+    return _candidate(recipe, passed, exported, (contender, cost), session, judge, found.outputs, rig), judge
+
+
+def given_file(rig: Rig) -> Path:
+    """Where the model as given lies."""
+    return rig.folder / "given.onnx"
+
+
+def beside(rig: Rig, given: Candidate, session: OpenSession) -> tuple[Rig, Candidate]:
+    """The rig with the model as given in it, which `session` has loaded, to time others beside it, and what that one
+    takes now. On another machine, as they are: a process more for each candidate would take longer there than it is
+    worth."""
+    if not isinstance(session, IsolatedSession):
+        return rig, given
+    contender = replace(given.contender, threads=rig.threads[0])
+    first_ms = session.alone(contender).steady_ms
+    rig = rig._replace(reference=Reference(session, contender, first_ms))
+    alone_ms = first_ms if contender == given.contender else rig.timed_anew(given.contender).steady_ms
+    return rig, given._replace(alone_ms=alone_ms)
 
 
 class Hopeless(Failed):
@@ -201,26 +252,45 @@ def _measured(
     judge: Judge,
     rig: Rig,
     slowest_ms: float,
-    written: exporters.Exported | None = None,
+    written: exporters.Exported | None,
 ) -> Candidate:
     exporter = exporters.load(runtimes.load(recipe.runtime).formats[0])
-    is_given = recipe.name == AS_GIVEN
-    exported = exporters.Exported(task.model_bytes) if is_given else written or _exported(exporter, passed.model, rig)
+    exported = written or _exported(exporter, passed.model, rig)
     file = rig.folder / f"{recipe.name}{exporter.suffix}"
     file.write_bytes(exported.data)
-    with rig.place.open(str(file), recipe.runtime, rig.threads[-1]) as session:
+    with rig.place.open(str(file), recipe.runtime, rig.threads[0]) as session:
         predictor = Predictor(session, preprocess=passed.preprocess, postprocess=task.postprocess)
-        feeds = save_feeds(predictor, task.evaluation, rig.folder / f"{recipe.name}.npz")
-        contender = Contender(str(file), recipe.runtime, rig.threads[0], str(feeds))
-        contender, cost = _on_fitting_threads(rig, contender)
-        if cost.steady_ms > slowest_ms:  # what else the machine did in that moment is no reason to stop it
-            cost = min(cost, rig.place.measure_alone(contender), key=lambda one: one.steady_ms)
+        contender, cost = _cost(task, rig, session, predictor, file, recipe.runtime)
+        if slowest_ms < cost.steady_ms < _DOUBTFUL * slowest_ms:  # what else the machine did then is no reason to stop
+            cost = min(cost, rig.timed_anew(contender), key=lambda one: one.steady_ms)
         if cost.steady_ms > slowest_ms:
             raise Hopeless(cost.steady_ms, slowest_ms)
-        if not is_given:
-            _check_few(predictor, task.evaluation, judge, cost.steady_ms)
-        asked = judge.metric.name
-        outputs = judge.reference if is_given else answers(predictor, task.evaluation, metric=asked).outputs
+        _widen(session, rig, len(exported.data))
+        outputs = _answers(predictor, task.evaluation, judge, cost.steady_ms)
+    return _candidate(recipe, passed, exported, (contender, cost), session, judge, outputs, rig)
+
+
+def _cost(
+    task: Task, rig: Rig, session: OpenSession, predictor: Predictor, file: Path, runtime: str
+) -> tuple[Contender, SoloResult]:
+    """The model of that file, loaded in `session` and not run yet, fed with some of the data, and what it costs on the
+    threads that suit it."""
+    feeds = save_feeds(predictor, task.evaluation, file.with_suffix(".npz"))
+    contender = Contender(str(file), runtime, rig.threads[0], str(feeds))
+    return _on_fitting_threads(rig, contender, rig.timed(session, contender))
+
+
+def _candidate(
+    recipe: Recipe,
+    passed: passes.Passed,
+    exported: exporters.Exported,
+    measured: tuple[Contender, SoloResult],
+    session: OpenSession,
+    judge: Judge,
+    outputs: NDArray[Any],
+    rig: Rig,
+) -> Candidate:
+    contender, cost = measured
     lost = drop(judge.metric, judge.reference, outputs, judge.targets, seed=judge.seed)
     trial = Trial(
         recipe=recipe.name, steps=recipe.steps, runtime=recipe.runtime,
@@ -246,29 +316,46 @@ def _exported(exporter: exporters.Exporter, model: onnx.ModelProto, rig: Rig) ->
     return exporter.export(model)
 
 
-def _on_fitting_threads(rig: Rig, contender: Contender) -> tuple[Contender, SoloResult]:
-    """The contender on the number of threads that suits it, and what it costs alone. Waking threads takes longer than
-    a small model does: more of them only where they clearly gain."""
-    best, least = contender, rig.place.measure_alone(contender)
+def _widen(session: OpenSession, rig: Rig, size_bytes: int) -> None:
+    """A model answers all the data in as many copies as there are CPUs, where they fit into half of the free memory."""
+    room = rig.place.memory().available_bytes // (2 * _BYTES_OF_A_COPY * size_bytes)
+    session.widen(min(rig.place.facts.cpu_count, _MOST_COPIES, room))
+
+
+def _on_fitting_threads(rig: Rig, contender: Contender, alone: SoloResult) -> tuple[Contender, SoloResult]:
+    """The contender on the number of threads that suits it, and what it costs alone; `alone` is on the fewest. Waking
+    threads takes longer than a small model does: more of them only where they clearly gain, and none are tried where a
+    longer inference in the same runtime gained nothing from them."""
+    best, least = contender, alone
+    runtime, alone_ms = contender.runtime, least.steady_ms
+    if alone_ms <= rig.one_thread_ms.get(runtime, 0.0):
+        return best, least
     for threads in rig.threads[1:]:
         other = replace(contender, threads=threads)
-        cost = rig.place.measure_alone(other)
+        cost = rig.timed_anew(other)
         if cost.steady_ms * _THREADS_GAIN < least.steady_ms:
             best, least = other, cost
+    if best is contender:
+        rig.one_thread_ms[runtime] = alone_ms
     return best, least
 
 
-def _check_few(predictor: Predictor, data: LoadedSet, judge: Judge, alone_ms: float) -> None:
-    """Raises Wrong where a tenth of many samples proves that the drop is beyond twice the gate."""
-    count = len(data) // _FEW_SHARE
+def _answers(predictor: Predictor, data: LoadedSet, judge: Judge, alone_ms: float) -> NDArray[Any]:
+    """The answers to all samples. Raises Wrong where a tenth of many proves that the drop is beyond twice the gate."""
+    asked, count = judge.metric.name, len(data) // _FEW_SHARE
     if judge.metric.parts is None or count < _LEAST_FEW:
-        return
-    few = np.sort(np.random.default_rng(judge.seed).permutation(len(data))[:count])
-    outputs = answers(predictor, data.part(few), metric=judge.metric.name).outputs
+        return answers(predictor, data, metric=asked).outputs
+    shuffled = np.random.default_rng(judge.seed).permutation(len(data))
+    few, others = np.sort(shuffled[:count]), np.sort(shuffled[count:])
+    outputs = answers(predictor, data.part(few), metric=asked).outputs
     lost = drop(judge.metric, judge.reference[few], outputs, judge.targets[few], seed=judge.seed)
     if lost.interval[0] > 2 * judge.max_drop:
-        told = f"{judge.metric.name} is worse by {lost.interval[0]:.3g} or more on {count} of the samples"
+        told = f"{asked} is worse by {lost.interval[0]:.3g} or more on {count} of the samples"
         raise Wrong(told, alone_ms, lost.value)
+    found = gathered([outputs, answers(predictor, data.part(others), metric=asked).outputs])
+    whole = np.empty_like(found)
+    whole[np.concatenate((few, others))] = found
+    return whole
 
 
 def _precision(stored: str, computed: str | None) -> str:

@@ -29,10 +29,22 @@ def test_what_is_not_taken_ends_with_the_need():
     standby = Standby(ECHO, most=2)
     with standby:
         standby.prepare()
-        [waiting] = standby._ready
-    assert not waiting.is_alive()
+        waiting = list(standby._ready)
+        assert len(waiting) == 2
+    assert not any(one.is_alive() for one in waiting)
     standby.prepare()
     assert not standby._ready
+
+
+def test_one_that_was_given_back_serves_again_and_ends_with_the_need():
+    standby = Standby(ECHO, most=1)
+    with standby:
+        lent = standby.lend()
+        standby.give_back(lent)
+        assert standby.lend() is lent
+        assert lent.ask(b"again", limit_s=30) == b"again"
+        standby.give_back(lent)
+    assert not lent.is_alive()
 
 
 def test_one_that_died_while_it_waited_is_not_handed_out():

@@ -28,6 +28,14 @@ class Told:
     ids=["a large model gains", "a small one loses", "a gain within the noise is none"],
 )
 def test_more_threads_only_where_they_clearly_gain(tmp_path, steady_ms, wanted):
-    rig = Rig(Told(steady_ms), (1, 4), tmp_path)
-    contender, cost = _on_fitting_threads(rig, Contender("model.onnx", "onnxruntime", 1, "feeds.npz"))
+    rig = Rig(Told(steady_ms), (1, 4), tmp_path, {})
+    one = Contender("model.onnx", "onnxruntime", 1, "feeds.npz")
+    contender, cost = _on_fitting_threads(rig, one, rig.place.measure_alone(one))
     assert (contender.threads, cost.steady_ms) == (wanted, steady_ms[wanted])
+
+
+def test_a_shorter_inference_in_a_runtime_where_threads_gained_nothing_is_not_tried_on_more(tmp_path):
+    rig = Rig(Told({1: 1.0, 4: 0.1}), (1, 4), tmp_path, {"onnxruntime": 2.0})
+    one = Contender("model.onnx", "onnxruntime", 1, "feeds.npz")
+    contender, _ = _on_fitting_threads(rig, one, rig.place.measure_alone(one))
+    assert contender.threads == 1

@@ -20,8 +20,9 @@ class Session(Protocol):
     "bfloat16"), by the runtime's own account; it is what people are shown. Where that takes the model once more, its
     runtime has `arithmetic_of(model)` instead, so that a session keeps no second copy of the model. It may have
     `placement`: which of the model's nodes run on the accelerator that the runtime is for, and where the others run.
-    It may have `single`, a Single or None: a shorter way for one sample; and `concurrent`, true where several threads
-    may run it at a time.
+    It may have `single`, a Single or None: a shorter way for one sample; `concurrent`, true where several threads
+    may run it at a time; and `run_each(feeds)`, which gives what `run` does for each of several, where asking for all
+    of them at once is quicker.
     """
 
     @property

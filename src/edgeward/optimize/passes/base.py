@@ -24,7 +24,8 @@ STAYS_FLOAT = "edgeward_float/"
 class Context(NamedTuple):
     """What a pass may know besides the model: raw calibration samples, what they are, the preprocessing steps that
     still stand between them and the graph, class numbers where the samples have them, the model as it was before a
-    pass of this recipe quantised it, and the deployed version."""
+    pass of this recipe quantised it, and the deployed version. What a quantiser found out about the samples it leaves
+    in `ranges`, by a digest of all that it hangs on, for the next recipe that asks for the same."""
 
     samples: Sequence[Sample]
     kind: SampleKind
@@ -33,6 +34,7 @@ class Context(NamedTuple):
     labels: NDArray[np.int64] | None = None
     unquantised: onnx.ModelProto | None = None
     parent: Parent | None = None
+    ranges: dict[bytes, bytes] | None = None
 
 
 class Passed(NamedTuple):

@@ -1,6 +1,7 @@
 """Static int8: weights and activations in eight bits, ranges from calibration samples; QuantizeLinear/DequantizeLinear
 pairs that ONNX Runtime fuses into integer kernels."""
 
+import hashlib
 import io
 import logging
 import tempfile
@@ -133,13 +134,18 @@ def _quantised(
     try:
         with tempfile.TemporaryDirectory(prefix="edgeward-") as folder, redirect_stdout(io.StringIO()):
             source, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
-            onnx.save_model(model, str(source))
-            reader = _Reader(model.SerializeToString(), samples, context.preprocess)
+            data, ranges = model.SerializeToString(), Path(folder) / "ranges.json"
+            source.write_bytes(data)
+            reader = _Reader(data, samples, context.preprocess)
             types = _quantised_types(options["scope"])
-            known = {}
-            if options["method"] == "mse":
-                ranges = mse_ranges.save_ranges(source, reader, types, Path(folder) / "ranges.json")
-                known["calibration_cache_path"] = ranges
+            key = hashlib.sha256(
+                repr([options["method"], types, extra["ActivationSymmetric"]]).encode() + data
+            ).digest()
+            found = {} if context.ranges is None else context.ranges
+            if key in found:
+                ranges.write_bytes(found[key])
+            elif options["method"] == "mse":
+                mse_ranges.save_ranges(source, reader, types, ranges)
             quantize_static(
                 str(source),
                 str(target),
@@ -153,8 +159,10 @@ def _quantised(
                 weight_type=_TYPES[str(options.get("weights", "int8"))],
                 calibrate_method=_METHODS[options["method"]],
                 extra_options=extra,
-                **known,
+                **({"calibration_cache_path": ranges} if mse_ranges.takes_ranges() else {}),
             )
+            if ranges.exists():
+                found[key] = ranges.read_bytes()
             return onnx.load_model(str(target))
     finally:
         root.setLevel(level)

@@ -29,12 +29,15 @@ def test_recipes_to_begin_with_have_no_remedies():
 
 
 def test_the_fastest_that_lost_nothing_is_only_fitted_again():
-    assert names(tried("openvino-int8-minmax", 0.5), tried("int8-minmax", 0.9)) == {"openvino-int8-minmax-refit"}
+    assert names(tried("openvino-int8-minmax", 0.5), tried("int8-minmax", 0.9)) == {
+        "openvino-int8-minmax-refit",
+        "openvino-int8-minmax-lean",
+    }
 
 
 def test_in_litert_one_scale_for_each_tensor_is_tried_too():
     found = names(tried("litert-int8-minmax", 0.5))
-    assert found == {"litert-int8-minmax-refit", "litert-int8-minmax-tensor"}
+    assert found == {"litert-int8-minmax-refit", "litert-int8-minmax-lean", "litert-int8-minmax-tensor"}
     new = {recipe.name: recipe for recipe in follow_ups((GIVEN, tried("litert-int8-minmax", 0.5)), 0.01, ())}
     options = [step.options for step in new["litert-int8-minmax-tensor"].steps if step.use == "quantize-static"]
     assert [option["per_channel"] for option in options] == [False]
@@ -45,7 +48,23 @@ def test_in_litert_one_scale_for_each_tensor_is_tried_too():
 
 def test_a_noticeable_loss_asks_for_other_value_ranges():
     found = names(tried("litert-int8-minmax", 0.5, 0.005))
-    assert found == {"litert-int8-minmax-refit", "litert-int8-percentile", "litert-int8-minmax-tensor"}
+    assert found == {
+        "litert-int8-minmax-refit",
+        "litert-int8-percentile",
+        "litert-int8-minmax-lean",
+        "litert-int8-minmax-tensor",
+    }
+
+
+def test_a_lean_form_follows_the_two_fastest_once():
+    slower, lean = tried("openvino-int8-minmax", 0.53), names(tried("litert-int8-minmax", 0.5))
+    found = names(tried("litert-int8-minmax", 0.5), tried("int8-minmax", 0.52), slower)
+    assert {name for name in found if "lean" in name} == {"litert-int8-minmax-lean", "int8-minmax-lean"}
+    new = {recipe.name: recipe for recipe in follow_ups((GIVEN, tried("litert-int8-minmax", 0.5)), 0.01, ())}
+    again = Tried(new["litert-int8-minmax-lean"], "kept", 0.45, 0.0)
+    assert [step.use for step in again.recipe.steps][3] == "drop-constant-channels"
+    assert "litert-int8-minmax-lean-refit" in names(again)
+    assert not [name for name in names(again, seen=tuple(lean)) if name.count("lean") > 1]
 
 
 def test_what_did_not_help_is_not_built_upon():
@@ -77,6 +96,7 @@ def test_what_was_enough_in_one_runtime_is_tried_in_the_others():
 
 def test_what_is_slower_than_the_best_that_keeps_the_gate_is_left():
     assert names(tried("litert-int8-minmax", 0.5), tried("openvino-int8-minmax", 0.6, 0.2)) == {
+        "litert-int8-minmax-lean",
         "litert-int8-minmax-refit",
         "litert-int8-minmax-tensor",
     }
@@ -105,7 +125,9 @@ def test_remedies_are_put_on_and_taken_off(name):
 
 
 def test_a_float_model_that_is_fastest_is_tried_in_half_the_bytes():
-    assert names(tried("openvino-float32", 0.5)) == {"openvino-float32-refit", "openvino-float32-half"}
+    assert names(tried("openvino-float32", 0.5)) == {
+        "openvino-float32-refit", "openvino-float32-half", "openvino-float32-lean",
+    }  # fmt: skip
     [half] = [r for r in follow_ups((GIVEN, tried("openvino-float32", 0.5)), 0.01, ()) if r.name.endswith("half")]
     assert [step.use for step in half.steps][-2:] == ["half", "strip"]
 

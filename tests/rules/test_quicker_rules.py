@@ -58,5 +58,7 @@ def test_what_is_fastest_so_is_refined_like_others():
     (tail,) = quicker(base, LAYERS, {}, ())
     seen = {base.name, tail.name}
     found = follow_ups((GIVEN, tried("litert-int8-minmax", 0.5), Tried(tail, "kept", 0.4, 0.0)), 0.01, seen)
-    assert {recipe.name for recipe in found} == {"litert-int8-minmax-tail-refit", "litert-int8-minmax-tensor-tail"}
+    assert {recipe.name for recipe in found} == {
+        "litert-int8-minmax-tail-refit", "litert-int8-minmax-tensor-tail", "litert-int8-minmax-tail-lean",
+    }  # fmt: skip
     assert all(kept_float(recipe) == ["last"] for recipe in found)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 from msgspec.structs import replace
 
-from edgeward.optimize.propose import AS_GIVEN, BFLOAT16, HEAD, QUANTISER, REMEDIES, Tried
+from edgeward.optimize.propose import AS_GIVEN, BFLOAT16, HEAD, LEAN, QUANTISER, REMEDIES, Tried
 from edgeward.optimize.quicker import base_name, is_quicker
 from edgeward.records.candidate import Recipe, Step
 
@@ -36,12 +36,12 @@ def follow_ups(tried: Sequence[Tried], max_drop: float, seen: Collection[str]) -
     Where int8 misses the accuracy gate, the fastest such recipe is treated in stages until it keeps it, and what
     was enough there is tried on the others. Where it keeps the gate and lost noticeably, other value ranges. Of all
     that keep the gate "-refit", the last bias fitted to labels, "-half", float weights stored in half the bytes, and
-    in LiteRT "-tensor", one scale for each tensor of weights: a smaller file. What helped a recipe is then tried with
-    layers in float.
+    in LiteRT "-tensor", one scale for each tensor of weights: a smaller file; and "-lean" of the two fastest, without
+    channels that are always the same. What helped a recipe is then tried with layers in float.
     """
     fast = _decisive(tried)
     wanted = [*_treatments(fast, seen), *_with_float_in_bfloat16(fast, tried), *_refinements(fast, max_drop)]
-    wanted += [*_coarser(fast), *_as_the_base_was_helped(tried, max_drop)]
+    wanted += [*_leaner(fast), *_coarser(fast), *_as_the_base_was_helped(tried, max_drop)]
     return tuple({recipe.name: recipe for recipe in wanted if recipe.name not in seen}.values())
 
 
@@ -101,6 +101,14 @@ def _as_the_base_was_helped(tried: Sequence[Tried], max_drop: float) -> Iterator
         best = min(line, key=lambda other: other.quality_drop)
         if best.quality_drop < base.quality_drop - _NOTICEABLE * max_drop:
             yield with_remedies(one.recipe, remedies_of(best.recipe))
+
+
+def _leaner(fast: Sequence[Tried]) -> Iterator[Recipe]:
+    kept = [one for one in fast if one.outcome == "kept" and not remedies_of(one.recipe)]
+    for one in sorted(kept, key=lambda one: one.alone_ms)[:2]:
+        if not any(step.use == LEAN for step in one.recipe.steps):
+            steps = (*one.recipe.steps[: len(HEAD)], Step(use=LEAN), *one.recipe.steps[len(HEAD) :])
+            yield replace(one.recipe, name=f"{one.recipe.name}-lean", steps=steps)
 
 
 def _coarser(fast: Sequence[Tried]) -> Iterator[Recipe]:

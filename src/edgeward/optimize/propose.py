@@ -18,6 +18,7 @@ _PIXELS_HEAD = (HEAD[0], Step(use="fold-preprocess", options={"pixels": True}), 
 _UNROUNDED = Step(use="fold-leading", options={"rounded": False})
 """Where no activation is rounded."""
 QUANTISER = "quantize-static"
+LEAN = "drop-constant-channels"
 SPLITTER = "split-heads"
 """Stands before each quantiser, and changes nothing where there are no such heads."""
 REMEDIES = {

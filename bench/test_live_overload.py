@@ -1,5 +1,7 @@
 """A live source that gives twice as many samples as the model can answer: how old are the answers, and what grows?
 
+The queue is told that nothing older than two of the model's own times is worth having, as somebody would who minds.
+
 `python -m pytest bench/test_live_overload.py -s --overload-s 600` prints a table; nothing here asserts a time.
 """
 
@@ -13,7 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.infer import Predictor, runtimes
 from edgeward.records.model import Normalize, TensorSpec, ToLayout
-from edgeward.serve import Running, sinks
+from edgeward.records.pipeline import QueueOptions
+from edgeward.serve import Flow, Running, sinks
 from edgeward.serve.parts import source_of
 from edgeward.serve.results import Result
 from edgeward.serve.sources import Wanted
@@ -82,12 +85,15 @@ def test_twice_as_many_samples_as_can_be_answered(tmp_path: Path, request: pytes
             one.stop()
 
     gc.collect()
-    one = Running(lambda: model, source_of(source), WANTED, [("jsonl", outlet)], tell=print, seen=see)
+    flow = Flow(queue=QueueOptions(max_age_ms=2e3 * took_s))
+    one = Running(lambda: model, source_of(source), WANTED, [("jsonl", outlet)], flow=flow, tell=print, seen=see)
     counts = one.run()
     show(np.array(ages), np.array(alone), np.diff(moments) * 1e3, 1e3 / rate_hz, memory)
-    told = f"captured {counts.captured}, answered {counts.answered}, dropped {counts.dropped}, sinks {counts.sinks}"
-    print(f"{told}; source {rate_hz:.0f}/s, {counts.captured / counts.answered:.2f} × the answers")
-    assert counts.captured == counts.answered + counts.dropped, "every sample is accounted for"
+    told = f"captured {counts.captured}, answered {counts.answered}, dropped {counts.dropped}, too old {counts.too_old}"
+    print(
+        f"{told}, sinks {counts.sinks}; source {rate_hz:.0f}/s, {counts.captured / counts.answered:.2f} × the answers"
+    )
+    assert counts.captured == counts.answered + counts.dropped + counts.too_old, "every sample is accounted for"
 
 
 def timed(model: Predictor, picture: np.ndarray) -> float:

@@ -67,7 +67,7 @@ def sum_of(counts: "Counts") -> str:
     """What became of all samples, in one line."""
     said = {
         "captured": counts.captured, "answered": counts.answered, "dropped from the queue": counts.dropped,
-        "unchanged": counts.unchanged, "bad": counts.bad, "source reopened": counts.reopened,
+        "unchanged": counts.unchanged, "too old": counts.too_old, "bad": counts.bad, "source reopened": counts.reopened,
         **{f"not taken by {name}": count for name, count in counts.sinks.items()},
     }  # fmt: skip
     return ", ".join(f"{name} {count}" for name, count in said.items() if count or name in ("captured", "answered"))

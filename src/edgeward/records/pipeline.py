@@ -14,10 +14,12 @@ Part = Mapping[str, Any]
 
 
 class QueueOptions(Document):
-    """How many samples may wait for the model, and what happens when one more comes."""
+    """How many samples may wait for the model, and what happens when one more comes. Of a live source, what is older
+    than `max_age_ms` is not answered, and no sink is given an answer that has become older."""
 
     size: QueueSize | None = None
     policy: Policy | None = None
+    max_age_ms: Positive | None = None
 
 
 class Batching(Document):
@@ -69,7 +71,11 @@ def flowing(
         batch = Batching(size=packed.batch_size, deadline_ms=packed.batch_deadline_ms)
     threshold = said.skip_unchanged if said else None
     return (
-        QueueOptions(size=queue.size or packed.queue_size, policy=queue.policy or packed.queue_policy),
+        QueueOptions(
+            size=queue.size or packed.queue_size,
+            policy=queue.policy or packed.queue_policy,
+            max_age_ms=queue.max_age_ms,
+        ),
         batch,
         packed.skip_unchanged if threshold is None else threshold,
     )

@@ -2,25 +2,45 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgeward.kit.errors import WrongInput
 from edgeward.serve.intake import Refusal
 from edgeward.serve.models import ServedModel
 from edgeward.serve.protocol import Port
+from edgeward.serve.stats import ModelStats
+
+_MOST_PAST = 16
+
+
+class Past(NamedTuple):
+    """What is left of a model that was served."""
+
+    name: str
+    version: str
+    stats: ModelStats
 
 
 class Catalog:
-    """The models of now. `places` has each under its version's path, and the newest of a name also without one."""
+    """The models of now. `places` has each under its version's path, and the newest of a name also without one. `past`
+    are the numbers of those that are served no more: a counter that is read now and then must not lose its end."""
 
     def __init__(self, models: Sequence[ServedModel]) -> None:
         self.models: tuple[ServedModel, ...] = ()
         self.places: dict[str, ServedModel] = {}
+        self.past: dict[tuple[str, str], Past] = {}
         self.put(models)
 
     def put(self, models: Sequence[ServedModel]) -> None:
-        """From now on these are served, and no others. Raises WrongInput for two of one name and version."""
+        """From now on these are served, and no others. Raises WrongInput for two of one name and version. Numbers of
+        one name and version go on where they were, also those of one that was served before."""
         check_names((model.name, model.version) for model in models)
+        known = self.past | {(one.name, one.version): Past(one.name, one.version, one.stats) for one in self.models}
+        for model in models:
+            before = known.pop((model.name, model.version), None)
+            if before is not None:
+                model.stats = before.stats
+        self.past = dict(list(known.items())[-_MOST_PAST:])
         self.models, self.places = tuple(models), _places(models)
 
     def find(self, name: str, version: str) -> ServedModel:

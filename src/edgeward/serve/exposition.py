@@ -14,7 +14,7 @@ TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
-class Measured(Protocol):
+class Counted(Protocol):
     """A model as its numbers are labelled."""
 
     @property
@@ -22,9 +22,14 @@ class Measured(Protocol):
     @property
     def version(self) -> str: ...
     @property
-    def facts(self) -> dict[str, str]: ...
-    @property
     def stats(self) -> ModelStats: ...
+
+
+class Measured(Counted, Protocol):
+    """One that is served."""
+
+    @property
+    def facts(self) -> dict[str, str]: ...
 
 
 class Family(NamedTuple):
@@ -36,21 +41,22 @@ class Family(NamedTuple):
     rows: list[tuple[str, Mapping[str, str], float]]
 
 
-def exposed(models: Iterable[Measured], *, openmetrics: bool) -> tuple[str, str]:
+def exposed(models: Iterable[Measured], past: Iterable[Counted] = (), *, openmetrics: bool) -> tuple[str, str]:
     """Content type and text."""
-    lines = [line for family in families(models) for line in _lines(family, openmetrics=openmetrics)]
+    lines = [line for family in families(models, past) for line in _lines(family, openmetrics=openmetrics)]
     end = ["# EOF"] if openmetrics else []
     return (OPENMETRICS if openmetrics else TEXT), "\n".join([*lines, *end, ""])
 
 
-def families(models: Iterable[Measured]) -> list[Family]:
-    """Every number there is, of all models and of the process."""
+def families(models: Iterable[Measured], past: Iterable[Counted] = ()) -> list[Family]:
+    """Every number there is, of all models, of those that were served before, and of the process."""
+    models = list(models)
     requests = Family("edgeward_requests", "counter", "Inference requests by HTTP status.", [])
     seconds = Family("edgeward_inference_seconds", "histogram", "Time of answered requests by stage.", [])
     flying = Family("edgeward_in_flight", "gauge", "Requests being read, waiting or answered.", [])
     samples = Family("edgeward_samples", "counter", "Samples answered.", [])
     info = Family("edgeward_model_info", "gauge", "What is served.", [])
-    for model in models:
+    for model in (*models, *past):
         labels, stats = {"model": model.name, "version": model.version}, model.stats
         requests.rows.extend(
             ("_total", {"code": str(code), **labels}, count) for code, count in sorted(stats.codes.items())
@@ -63,7 +69,9 @@ def families(models: Iterable[Measured]) -> list[Family]:
             seconds.rows.append(("_sum", place, histogram.sum_s))
         flying.rows.append(("", labels, stats.in_flight))
         samples.rows.append(("_total", labels, stats.samples))
-        info.rows.append(("", dict(sorted({**labels, **model.facts}.items())), 1))
+    for served in models:
+        labels = {"model": served.name, "version": served.version}
+        info.rows.append(("", dict(sorted({**labels, **served.facts}.items())), 1))
     return [requests, seconds, flying, samples, info, *_process()]
 
 

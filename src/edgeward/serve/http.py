@@ -255,7 +255,7 @@ class Application:
 
     def _metrics(self, asked: Asked) -> Answer:
         openmetrics = b"application/openmetrics-text" in asked.headers.get(b"accept", b"")
-        content_type, text = exposition.exposed(self.models, openmetrics=openmetrics)
+        content_type, text = exposition.exposed(self.models, self.catalog.past.values(), openmetrics=openmetrics)
         return Answer(200, b"content-type: %b\r\n" % content_type.encode(), text.encode())
 
     def _metadata(self, model: ServedModel, _: Asked) -> Answer:

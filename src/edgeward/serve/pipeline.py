@@ -40,13 +40,14 @@ class Flow(Struct, frozen=True):
 
 
 class Counts(Struct):
-    """What became of the samples. Every one that was `captured` is answered, bad, unchanged or dropped in the end;
-    `sinks` is what each sink has not taken."""
+    """What became of the samples. Every one that was `captured` is answered, bad, unchanged, too old or dropped in the
+    end; `sinks` is what each sink has not taken."""
 
     captured: int = 0
     answered: int = 0
     bad: int = 0
     unchanged: int = 0
+    too_old: int = 0
     dropped: int = 0
     reopened: int = 0
     sinks: dict[str, int] = {}
@@ -190,6 +191,9 @@ class Running:
     def _answer(self, group: Sequence[Arrival]) -> None:
         with Frame():
             for result in self._results(group):
+                if self._is_too_old(result.age_ms):
+                    self.counts.too_old += 1
+                    continue
                 self.counts.answered += 1
                 for sink in self._sinks:
                     sink.put(result)
@@ -235,6 +239,9 @@ class Running:
 
     def _read(self, arrival: Arrival) -> tuple[Arrival, Sample] | None:
         """None where it cannot be read, which is told, and where it needs no answer."""
+        if self._is_too_old(self._age_ms(arrival)):
+            self.counts.too_old += 1
+            return None
         try:
             sample = arrival.read()
         except (WrongInput, OSError) as error:
@@ -244,6 +251,13 @@ class Running:
             self.counts.unchanged += 1
             return None
         return arrival, sample
+
+    def _age_ms(self, arrival: Arrival) -> float | None:
+        return None if arrival.captured_s is None else (self._clock.monotonic_s() - arrival.captured_s) * 1e3
+
+    def _is_too_old(self, age_ms: float | None) -> bool:
+        most_ms = None if self._flow.queue is None else self._flow.queue.max_age_ms
+        return most_ms is not None and age_ms is not None and age_ms > most_ms
 
     def _guarded(self, arrival: Arrival, answer: Callable[[], Answer]) -> Answer | None:
         try:
@@ -270,14 +284,13 @@ class Running:
 
     def _result(self, arrival: Arrival, sample: Sample, answer: Answer) -> Result:
         crops = self._crops(arrival, sample, answer) if self._flow.second and answer.boxes else ()
-        captured_s = arrival.captured_s
         return Result(
             source=arrival.source,
             at=self._clock.now(),
             answer=answer,
             sample=sample,
             number=self.counts.answered,
-            age_ms=None if captured_s is None else (self._clock.monotonic_s() - captured_s) * 1e3,
+            age_ms=self._age_ms(arrival),
             crops=crops,
             dropped=None if self.pace == "on demand" else self.counts.dropped,
         )

@@ -122,8 +122,6 @@ class Repository:
             except EdgewardError as error:
                 source.reason = error.message
                 raise
-            if before is not None and (before.name, before.version) == (model.name, model.version):
-                model.stats = before.stats
             source.model, source.name, source.version, source.reason = model, model.name, model.version, ""
             self._put()
             del before

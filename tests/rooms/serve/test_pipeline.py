@@ -186,6 +186,28 @@ def test_unchanged_samples_are_not_answered(tmp_path):
     assert counts.unchanged == 2
 
 
+@pytest.mark.parametrize(("max_age_ms", "answered", "run"), [(40, 0, 1), (60, 1, 2), (None, 4, 4)])
+def test_what_has_become_too_old_reaches_no_sink_and_what_is_so_already_is_not_run(max_age_ms, answered, run):
+    clock, ran = ManualClock(datetime(2030, 1, 1, tzinfo=UTC)), []
+
+    class Slow(Predictor):
+        """50 ms for each."""
+
+        def answer(self, sample):
+            ran.append(sample)
+            clock.advance(0.05)
+            return super().answer(sample)
+
+    kept = memory()
+    flow = Flow(queue=QueueOptions(max_age_ms=max_age_ms))
+    one = running(Script([range(4)]).part, kept, flow=flow, model=lambda: Slow(predictor().session), clock=clock)
+    counts = one.run()
+    assert len(kept.results) == counts.answered == answered
+    assert len(ran) == run
+    assert counts.captured == counts.answered + counts.too_old == 4
+    assert all(result.age_ms <= (max_age_ms or 1000) for result in kept.results)
+
+
 def test_a_stop_finishes_what_is_under_way(tmp_path):
     kept = memory()
     source = {"use": "replay", "path": str(recording(tmp_path, 3)), "rate_hz": 200.0, "repeat": True}

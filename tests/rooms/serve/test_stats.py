@@ -1,9 +1,12 @@
 """Durations to buckets and percentiles."""
 
+from typing import ClassVar
+
 import pytest
 from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
+from edgeward.serve.catalog import Catalog
 from edgeward.serve.exposition import exposed
 from edgeward.serve.stats import BUCKETS_S, RECENT, Histogram, ModelStats, Spent, percentiles_ms
 
@@ -40,6 +43,43 @@ def test_errors_are_the_codes_from_400() -> None:
     for code in (200, 200, 400, 499, 503):
         stats.ended(code)
     assert (stats.requests, stats.errors) == (5, 3)
+
+
+def test_numbers_outlive_a_model_that_is_served_no_more_and_go_on_when_it_comes_back() -> None:
+    class Model:
+        facts: ClassVar = {"runtime": "echo"}
+
+        def __init__(self, version):
+            self.name, self.version, self.stats = "digits", version, ModelStats()
+
+    first, second = Model("1.0.0"), Model("1.1.0")
+    catalog = Catalog([first])
+    first.stats.ended(200)
+    catalog.put([second])
+    second.stats.ended(200)
+    second.stats.ended(400)
+    first.stats.ended(200)  # what had begun ends on it
+
+    def counts() -> dict[str, float]:
+        _, text = exposed(catalog.models, catalog.past.values(), openmetrics=False)
+        found = {}
+        for family in text_parser.text_string_to_metric_families(text):
+            for one in family.samples:
+                if one.name in ("edgeward_requests_total", "edgeward_model_info"):
+                    found[f"{one.name} {one.labels['version']} {one.labels.get('code', '')}"] = one.value
+        return found
+
+    assert counts() == {
+        "edgeward_requests_total 1.0.0 200": 2, "edgeward_requests_total 1.1.0 200": 1,
+        "edgeward_requests_total 1.1.0 400": 1, "edgeward_model_info 1.1.0 ": 1,
+    }  # fmt: skip
+    back = Model("1.0.0")
+    catalog.put([back])
+    back.stats.ended(200)
+    assert counts()["edgeward_requests_total 1.0.0 200"] == 3
+    for number in range(100):
+        catalog.put([Model(f"2.0.{number}")])
+    assert len(catalog.past) == 16
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])

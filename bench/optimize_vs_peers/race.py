@@ -26,6 +26,7 @@ from edgeward.infer.geometry import placement_of
 from edgeward.infer.postprocess import detections_of
 from edgeward.kit.errors import Failed
 from edgeward.kit.process import Partner, receive, send
+from edgeward.measure.one_cpu import on_one_cpu
 from edgeward.records.model import Detect, Postprocess, Preprocess, TensorSpec
 
 _GENERATIONS = 3
@@ -66,8 +67,8 @@ class Job(Struct, frozen=True):
 def race(job: Job) -> list[NDArray[np.float64]]:
     """Milliseconds of each runner, rounds × runs: in each round everyone has a turn, in a new random order.
 
-    In a few generations of processes: where a model comes to lie in memory is drawn anew in each. All NaN for a
-    runner whose process died.
+    In a few generations of processes: where a model comes to lie in memory is drawn anew in each, and so is the CPU that
+    all of them share. All NaN for a runner whose process died.
     """
     parts = []
     for generation in range(_GENERATIONS):
@@ -76,6 +77,7 @@ def race(job: Job) -> list[NDArray[np.float64]]:
             seats = _seats(stack, job)
             for index in range(_WARMUP_ROUNDS):
                 _one_round(seats, index, generator)
+            stack.enter_context(on_one_cpu([seat.pid for seat in seats if seat is not None]))
             start, rounds = perf_counter(), list[NDArray[np.float64]]()
             while len(rounds) < _MIN_ROUNDS or perf_counter() - start < job.seconds / _GENERATIONS:
                 rounds.append(_one_round(seats, len(rounds), generator))

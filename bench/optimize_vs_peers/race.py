@@ -67,8 +67,8 @@ class Job(Struct, frozen=True):
 def race(job: Job) -> list[NDArray[np.float64]]:
     """Milliseconds of each runner, rounds × runs: in each round everyone has a turn, in a new random order.
 
-    In a few generations of processes: where a model comes to lie in memory is drawn anew in each, and so is the CPU that
-    all of them share. All NaN for a runner whose process died.
+    In a few generations of processes: where a model comes to lie in memory is drawn anew in each, and so is the CPU
+    that all of them share. All NaN for a runner whose process died.
     """
     parts = []
     for generation in range(_GENERATIONS):

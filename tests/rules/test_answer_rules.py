@@ -12,13 +12,14 @@ from edgeward.infer import Predictor, runtimes
 from edgeward.infer.answer import document_of, run_lengths
 from edgeward.infer.geometry import placement_of
 from edgeward.infer.maps import keypoints_of, mask_of, segments_of, verdict_of
-from edgeward.infer.postprocess import class_count, detections_of
+from edgeward.infer.postprocess import class_count, classes_of, detections_of, softmax
 from edgeward.infer.runtimes.echo import EchoModel
 from edgeward.kit import codec
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import (
     Anomaly,
     CenterCrop,
+    Classify,
     Crop,
     Detect,
     Keypoints,
@@ -212,3 +213,21 @@ def test_an_output_of_another_form_is_told_with_its_shape():
         keypoints_of(Keypoints(form="heat_maps"), np.zeros((4, 4)), (), placed)
     with pytest.raises(WrongInput, match="key points are points x 2 or x 3"):
         keypoints_of(Keypoints(form="direct"), np.zeros((4, 4)), (), placed)
+
+
+@pytest.mark.parametrize("count", [1, 2, 10, 32, 33, 1000])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_the_likeliest_class_has_the_probability_of_the_whole_softmax(count, scale):
+    scores = (np.random.default_rng(count).normal(size=(1, count)) * scale).astype(np.float32)
+    (found,) = classes_of((Classify(top=1, softmax=True),), scores, ())
+    whole = softmax(scores)[0]
+    assert found.index == whole.argmax()
+    assert found.score == pytest.approx(whole.max(), rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [10, 1000])
+def test_a_score_that_is_no_number_is_not_hidden(count):
+    scores = np.zeros(count, np.float32)
+    scores[count // 2] = np.nan
+    (found,) = classes_of((Classify(top=1, softmax=True),), scores, ())
+    assert np.isnan(found.score)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import exp
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from edgeward.infer.geometry import Placement
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Anomaly, Classify, Detect, Keypoints, Postprocess, Segment, TensorSpec
 
+_FEW_CLASSES = 32
 _MOST_CONSIDERED = 1000
 """So many boxes, best first, are looked at for overlaps: one image's NMS stays within milliseconds."""
 
@@ -54,9 +56,14 @@ def _largest(labels: Sequence[str]) -> Classifier:
 
 
 def _likeliest(scores: NDArray[Any], labels: Sequence[str]) -> tuple[Class, ...]:
-    """The best class and its probability: a softmax of which one value is wanted."""
-    index = int(scores.argmax())
-    return (_named(index, 1 / float(np.exp(scores - scores.item(index)).sum()), labels),)
+    """The best class and its probability: a softmax of which one value is wanted. For a few classes NumPy's calls would
+    take longer than the sums."""
+    if scores.size > _FEW_CLASSES:
+        index = int(scores.argmax())
+        return (_named(index, 1 / float(np.exp(scores - scores.item(index)).sum()), labels),)
+    values: list[float] = scores.ravel().tolist()
+    best = max(values)
+    return (_named(values.index(best), 1 / sum([exp(value - best) for value in values]), labels),)
 
 
 def _best(scores: NDArray[Any], count: int, labels: Sequence[str]) -> tuple[Class, ...]:

@@ -3,9 +3,11 @@
 import asyncio
 import math
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
+from itertools import count as counted
 from threading import get_ident
 from time import perf_counter
 from typing import Any
@@ -34,6 +36,9 @@ _SURE = 32
 """So many requests of one kind tell what is usual."""
 _NEXT_S = 0.0002
 """A request that comes so soon after another's answer had waited for it."""
+_FEW = 4
+"""So many clients who wait for one another are served soonest one by one: two runs at a time take longer each, and that
+is felt in the slowest requests before it is in the rate."""
 _LATE = 4.0
 """A run that took longer than so many times the expected counts as that."""
 
@@ -233,19 +238,22 @@ class Crowd:
         self.ended_s = 0.0
         self._client: object = None
         self._score = self._again = 0
+        self._latest: deque[int] = deque(maxlen=4 * _FEW)
+        self._unknown = counted(-1, -1)
 
     def asks(self, client: object, pending: int) -> None:
         """A request of `client`, while `pending` others wait or run."""
         is_same = client is not None and client is self._client  # None: nobody knows whose it is
         waited = pending > 0 or (not is_same and perf_counter() - self.ended_s < _NEXT_S)
         self._client = client
+        self._latest.append(next(self._unknown) if client is None else id(client))
         self._again = min(self._again + 1, _SURE) if is_same else 0
         self._score = min(self._score + 1, _SURE) if waited else max(self._score - 2, 0)
 
     @property
     def is_here(self) -> bool:
-        """Others wait whenever a request was answered: then threads do the work, one on each CPU."""
-        return self._score > _SURE // 2
+        """Many others wait whenever a request was answered: then threads do the work, one on each CPU."""
+        return self._score > _SURE // 2 and len(set(self._latest)) > _FEW
 
     @property
     def inline_limit_s(self) -> float:

@@ -89,12 +89,16 @@ def test_one_client_that_asks_again_and_again_is_no_crowd_and_its_longer_work_is
     assert crowd.inline_limit_s == INLINE_LIMIT_S, "whose requests these are is not known"
 
 
-@pytest.mark.parametrize(("pause_s", "is_crowd"), [(0.0, True), (1.0, False)])
-def test_clients_are_a_crowd_where_the_next_one_waits_already(pause_s: float, is_crowd: bool) -> None:
+@pytest.mark.parametrize(
+    ("clients", "pause_s", "is_crowd"), [(8, 0.0, True), (8, 1.0, False), (4, 0.0, False), (None, 0.0, True)]
+)
+def test_clients_are_a_crowd_where_many_are_there_and_the_next_one_waits_already(
+    clients: int | None, pause_s: float, is_crowd: bool
+) -> None:
     crowd = Crowd()
     for number in range(80):
         crowd.ended_s = perf_counter() - pause_s
-        crowd.asks(number % 4, 0)
+        crowd.asks(None if clients is None else number % clients, 1 if clients is None else 0)
     assert crowd.is_here is is_crowd
     for _ in range(40):
         crowd.ended_s = perf_counter()

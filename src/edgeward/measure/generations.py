@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgeward.kit.process import Partner
 from edgeward.measure.bench import WORKERS, answer_of
 from edgeward.measure.jobs import Contender, Fresh, Loaded, Ready, Timed, Turn, encode
+from edgeward.measure.one_cpu import on_one_cpu
 
 _LOAD_LIMIT_S = 120
 _TURN_LIMIT_S = 120
@@ -39,7 +40,7 @@ def run_generations(
     """`count` generations of `seconds` of timing each; `tell` hears the share that is done.
 
     Every contender has a process of its own. They load one after the other and then take turns, in a new random order
-    in each round. Raises Failed when a runtime dies.
+    in each round, on one CPU where several run on one thread each. Raises Failed when a runtime dies.
     """
     found = []
     for place in range(count):
@@ -60,6 +61,8 @@ def _generation(contenders: Sequence[Contender], seconds: float, generator: np.r
         for number in generator.permutation(len(partners)):
             answer = partners[number].ask(b"load", limit_s=_LOAD_LIMIT_S)
             loaded[int(number)] = answer_of(answer, Loaded)
+        if len(contenders) > 1 and all(contender.threads == 1 for contender in contenders):
+            stack.enter_context(on_one_cpu([partner.pid for partner in partners]))
         return Generation(tuple(loaded[number] for number in range(len(partners))), _race(partners, seconds, generator))
 
 

@@ -70,10 +70,12 @@ class Open(Struct, frozen=True, tag="open"):
 
 
 class Alone(Struct, frozen=True, tag="steady"):
-    """Measure the model that was loaded and not run yet, its steady part for `seconds`, on an .npz of inputs."""
+    """Measure the model that was loaded and not run yet, its steady part for `seconds` and at least so many runs, on an
+    .npz of inputs."""
 
     feeds: str
     seconds: float
+    least_runs: int = 3
 
 
 class Tensor(Struct, frozen=True):

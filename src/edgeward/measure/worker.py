@@ -62,13 +62,15 @@ def alone(job: Solo) -> SoloResult:
     return _steady(session, samples, job.seconds, (perf_counter_ns() - start) / 1e6)
 
 
-def _steady(session: Session, samples: Sequence[Feeds], seconds: float, load_ms: float) -> SoloResult:
+def _steady(
+    session: Session, samples: Sequence[Feeds], seconds: float, load_ms: float, least_runs: int = 3
+) -> SoloResult:
     """Of a session that was not run before."""
     loaded = perf_counter_ns()
     session.run(samples[0])
     first = perf_counter_ns()
     steady: list[int] = []
-    while perf_counter_ns() - first < seconds * 1e9 or len(steady) < 3:
+    while perf_counter_ns() - first < seconds * 1e9 or len(steady) < least_runs:
         begin = perf_counter_ns()
         session.run(samples[len(steady) % len(samples)])
         steady.append(perf_counter_ns() - begin)
@@ -175,7 +177,7 @@ def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
                 session, load_ms, told = _open(asked)
                 yield told
             elif isinstance(asked, Alone):
-                yield _steady(session, feeds(asked.feeds), asked.seconds, load_ms)
+                yield _steady(session, feeds(asked.feeds), asked.seconds, load_ms, asked.least_runs)
             elif isinstance(asked, Each):
                 yield Each(tuple(_answered(session, inputs) for inputs in asked.values))
             else:

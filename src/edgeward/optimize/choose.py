@@ -11,8 +11,8 @@ from edgeward.measure.limits import excess
 from edgeward.optimize.propose import AS_GIVEN
 from edgeward.records.candidate import Trial, Violation
 
-_SAME_SIZE = 1.1
-"""Files, and updates, within a tenth of the smallest count as equally small."""
+_SAME_SIZE = 1.05
+"""Files, and updates, larger than the smallest by less than this count as equally small."""
 
 _NOT_SLOWER = 0.99
 """A smaller file is no reason to be slower than the model as given, noise or not."""

@@ -225,9 +225,18 @@ def test_the_likeliest_class_has_the_probability_of_the_whole_softmax(count, sca
     assert found.score == pytest.approx(whole.max(), rel=1e-5)
 
 
+@pytest.mark.parametrize("count", [1, 2, 10, 32, 33, 1000])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_the_best_class_is_the_first_of_the_largest(count, dtype):
+    scores = (np.random.default_rng(count).normal(size=(1, count)) * 3).astype(dtype)
+    (found,) = classes_of((Classify(top=1, softmax=False),), scores, ())
+    assert (found.index, found.score) == (scores.argmax(), float(scores.max()))
+
+
 @pytest.mark.parametrize("count", [10, 1000])
-def test_a_score_that_is_no_number_is_not_hidden(count):
-    scores = np.zeros(count, np.float32)
+@pytest.mark.parametrize("softmaxed", [True, False])
+def test_a_score_that_is_no_number_is_not_hidden(count, softmaxed):
+    scores = np.ones(count, np.float32)
     scores[count // 2] = np.nan
-    (found,) = classes_of((Classify(top=1, softmax=True),), scores, ())
+    (found,) = classes_of((Classify(top=1, softmax=softmaxed),), scores, ())
     assert np.isnan(found.score)

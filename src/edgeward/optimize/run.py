@@ -20,7 +20,7 @@ from edgeward.measure.measurement import distribution_of, setting_of
 from edgeward.measure.place import HERE, Here, Place
 from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, energy_axis, explain, timing, trials
-from edgeward.optimize.choose import CLOSE, PERHAPS, Choice, choose, close_to_fastest, pareto
+from edgeward.optimize.choose import CLOSE, PERHAPS, Choice, choose, close_to_fastest, is_no_slower, pareto
 from edgeward.optimize.forecast import Outlook, lead_of, lines, look_ahead, saved_ms
 from edgeward.optimize.prepare import Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN, family
@@ -143,8 +143,8 @@ def _ties(
         times = _race(order, rig, finalists, spent_s)
     tied = close_to_fastest(_trials(finalists), times, least=CLOSE, seed=order.seed)
     fastest = {_family(finalists[index].trial) for index in tied}
-    alike = [one.trial.recipe for one in candidates if not one.trial.violations and _family(one.trial) in fastest]
-    return dict.fromkeys(alike, True)
+    alike = [trial for trial in _trials(candidates) if not trial.violations and _family(trial) in fastest]
+    return dict.fromkeys((trial.recipe for trial in alike if is_no_slower(trial)), True)
 
 
 def _family(trial: Trial) -> tuple[str, ...]:

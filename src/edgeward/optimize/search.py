@@ -153,7 +153,8 @@ class Search:
             return known
         if (alike := self._hopeless.get(family(recipe))) is not None:
             return trials.failed(recipe, f"left out, since {alike} does the same work and was stopped")
-        if (slow := slow_plain_form(recipe, self._tried)) is not None:
+        slow = slow_plain_form(recipe, self._tried) if self._rig.place.timing == "measured" else None
+        if slow is not None:
             return trials.failed(recipe, f"left out, since {slow} is too slow for a variant of it to win")
         try:
             slowest_ms = math.inf if family(recipe) in self._family_ms else self._slowest_ms(recipe)

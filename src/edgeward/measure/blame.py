@@ -105,7 +105,9 @@ def losses(frame: Frame, usual: Frame, around: Around) -> dict[Cause, float]:
     }
     rest = max(0.0, frame.took_ns - usual.took_ns - sum(found.values()))
     found["unseen"] = 0.0
-    found["unseen" if around.sees_inside else _guess(frame, usual, around)] += rest
+    # Where a fast disk has the pages at once, bringing them in is the kernel's own work, which no sleep shows.
+    brought_in = frame.major_faults > usual.major_faults + _SOME_FAULTS
+    found["memory" if brought_in else "unseen" if around.sees_inside else _guess(frame, usual, around)] += rest
     return found
 
 
@@ -148,6 +150,8 @@ def is_real_time(runner: Runner) -> bool:
     return runner.priority is not None and runner.priority < _REAL_TIME_BELOW
 
 
+_SOME_FAULTS = 8
+"""Pages that had to be fetched, beyond the usual: each takes the kernel tens of microseconds, asleep or not."""
 _CAUSES: tuple[Cause, ...] = ("cpu", "memory", "disk", "interrupts", "frequency", "other-threads", "unseen")
 _NUMBERS = tuple(name for name in Frame.__struct_fields__ if name not in ("number", "runner", "irq", "softirq"))
 

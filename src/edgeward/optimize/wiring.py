@@ -101,6 +101,13 @@ def pads_with_zeros(conv: onnx.NodeProto) -> bool:
     return automatic in (b"SAME_UPPER", b"SAME_LOWER") or any(attribute(conv, "pads", [0]))
 
 
+def averages_pixels(wiring: Wiring, mean: onnx.NodeProto) -> bool:
+    """Whether a ReduceMean is taken over height and width alone, which stay as axes."""
+    axes = wiring.constant(mean, 1)
+    found = attribute(mean, "axes", []) if axes is None else axes.tolist()
+    return sorted(found) in ([2, 3], [-2, -1]) and bool(attribute(mean, "keepdims", 1))
+
+
 def making(model: onnx.ModelProto, values: Sequence[str]) -> onnx.ModelProto:
     """The part of the model that makes `values`, which are its answers now."""
     wiring = Wiring(model)

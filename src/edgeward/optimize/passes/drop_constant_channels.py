@@ -19,7 +19,7 @@ from onnx import helper
 from edgeward.infer import Predictor, runtimes
 from edgeward.optimize.layers import layer_shapes
 from edgeward.optimize.passes.base import Context, DoesNotApply, Pass, Passed
-from edgeward.optimize.wiring import Array, Wiring, attribute, making, pads_with_zeros
+from edgeward.optimize.wiring import Array, Wiring, attribute, averages_pixels, making, pads_with_zeros
 from edgeward.records.candidate import Step
 
 _BLOCK = 8
@@ -126,9 +126,7 @@ def _owns_weights(wiring: Wiring, node: onnx.NodeProto) -> bool:
 
 def _treats_each_by_itself(wiring: Wiring, node: onnx.NodeProto) -> bool:
     if node.op_type == "ReduceMean":
-        axes = wiring.constant(node, 1)
-        found = attribute(node, "axes", []) if axes is None else axes.tolist()
-        return sorted(found) in ([2, 3], [-2, -1]) and bool(attribute(node, "keepdims", 1))
+        return averages_pixels(wiring, node)
     return node.op_type in _EACH_BY_ITSELF and len(node.output) == 1
 
 

@@ -18,7 +18,7 @@ import onnx
 from onnx import shape_inference
 
 from edgeward.optimize.passes.base import Context, DoesNotApply, Pass, Passed
-from edgeward.optimize.wiring import Array, Wiring, attribute
+from edgeward.optimize.wiring import Array, Wiring, attribute, averages_pixels
 from edgeward.records.candidate import Step
 
 _SCALED = ("Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "Identity", "Dropout")
@@ -101,9 +101,7 @@ def _lets_scales_through(wiring: Wiring, node: onnx.NodeProto) -> bool:
         plain = wiring.is_left_out(node, 1) or not lows.any() or bool(np.isneginf(lows).all())
         return bounds and plain and float(highs.max()) >= float(np.finfo(np.float32).max)
     if node.op_type == "ReduceMean":
-        axes = wiring.constant(node, 1)
-        found = attribute(node, "axes", []) if axes is None else axes.tolist()
-        return sorted(found) in ([2, 3], [-2, -1]) and bool(attribute(node, "keepdims", 1))
+        return averages_pixels(wiring, node)
     return node.op_type in _SCALED and len(node.output) == 1
 
 

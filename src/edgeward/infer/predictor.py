@@ -174,7 +174,8 @@ class Predictor:
             if len(waiting) >= self._ahead(group):
                 yield from self._run_each(waiting)
                 waiting = []
-        yield from self._run_each(waiting)
+        if waiting:
+            yield from self._run_each(waiting)
 
     def _groups(self, samples: Iterable[Sample], batch: int) -> Iterator[_Group]:
         """The tensors of samples that run together."""

@@ -47,6 +47,14 @@ def test_samples_are_answered_in_order_however_many_copies_there_are(file, copie
         assert (found == 2 * np.stack([sample["x"] for sample in SAMPLES])).all()
 
 
+@pytest.mark.parametrize("count", [0, 1, 127, 128, 129, 256])
+def test_as_many_samples_as_are_asked_at_once_leave_none_behind(file, count):
+    samples = [{"x": np.full(4, value, np.float32)} for value in range(count)]
+    with IsolatedSession(str(file), "onnxruntime", 1) as session:
+        found = [values[0] for values in Predictor(session).outputs_of(samples, batch=1)]
+    assert [row[0, 0] for row in found] == [2 * value for value in range(count)]
+
+
 def _asked_wrongly(file):
     with IsolatedSession(str(file), "onnxruntime", 1) as session:
         session.widen(2)

@@ -6,7 +6,6 @@ Whether it is, is measured at the start. A request waits for others no longer th
 import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, Sample
 from edgeward.serve.running import Asker, Late, Ran, batch_size, run
+from edgeward.serve.workers import Done, Workers
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -77,41 +77,37 @@ class _Waiting(NamedTuple):
     since_s: float
     deadline_s: float
     asker: Asker | None
-    answer: asyncio.Future[Ran]
+    done: Done
 
 
 class Batcher:
-    """The queue of one model. Owned by the event loop; the model runs on `worker`."""
+    """The queue of one model. Owned by the event loop; the model runs on `workers`."""
 
-    def __init__(self, predictor: Predictor, worker: Executor, batch: Batch) -> None:
+    def __init__(self, predictor: Predictor, workers: Workers, batch: Batch) -> None:
         self._predictor = predictor
-        self._worker = worker
+        self._workers = workers
         self._batch = batch
         self._waiting: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
         self._more = asyncio.Event()
         self.working = False
 
-    async def add(self, tensors: Tensors, count: int, deadline_s: float, asker: Asker | None) -> Ran:
-        """The outputs, when their turn has come. Raises Late as a model does."""
-        loop = asyncio.get_running_loop()
-        one = _Waiting(tensors, count, perf_counter(), deadline_s, asker, loop.create_future())
-        self._waiting.append(one)
+    def add(self, done: Done, tensors: Tensors, count: int, deadline_s: float, asker: Asker | None) -> None:
+        """`done` gets the outputs when their turn has come; Late or what the model raised, else."""
+        self._waiting.append(_Waiting(tensors, count, perf_counter(), deadline_s, asker, done))
         self._more.set()
         if self._task is None:
-            self._task = loop.create_task(self._work_off())
-        return await one.answer
+            self._task = asyncio.get_running_loop().create_task(self._work_off())
 
     async def _work_off(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
                 await self._fill()
                 group = self._take()
                 if group:
-                    answers = await loop.run_in_executor(self._worker, self._run, group)
+                    answers = await self._workers.run(self._run, group)
                     for one, answer in zip(group, answers, strict=True):
-                        _give(one, answer)
+                        one.done(answer)
         finally:
             self._task = None
 
@@ -132,7 +128,7 @@ class Batcher:
         while self._waiting:
             one = self._waiting[0]
             if perf_counter() > one.deadline_s or (one.asker is not None and one.asker.gone):
-                _give(self._waiting.popleft(), Late())
+                self._waiting.popleft().done(Late())
             elif not group or (total + one.samples <= self._batch.size and _fit(group[0].tensors, one.tensors)):
                 group.append(self._waiting.popleft())
                 total += one.samples
@@ -173,12 +169,3 @@ def _parted(ran: Ran, group: Sequence[_Waiting]) -> list[Ran | Exception]:
         parts.append(ran._replace(outputs=outputs))
         at += one.samples
     return parts
-
-
-def _give(one: _Waiting, answer: Ran | Exception) -> None:
-    if one.answer.done():
-        return
-    if isinstance(answer, Exception):
-        one.answer.set_exception(answer)
-    else:
-        one.answer.set_result(answer)

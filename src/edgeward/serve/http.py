@@ -1,5 +1,6 @@
 """The inference service over HTTP: Open Inference Protocol v2, /metrics, and a live page at /."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from edgeward.serve.models import ServedModel
 from edgeward.serve.protocol import Request
 from edgeward.serve.running import Ran
 from edgeward.serve.stats import Spent, summary
+from edgeward.serve.workers import returned, settle
 
 _JSON = b"content-type: application/json\r\n"
 _BINARY = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n"
@@ -157,8 +159,10 @@ class Application:
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
             return self._failed(asked, model, error)
         deadline_s = self.limits.deadline_s(asked.began, request.timeout_us)
-        later = model.in_turn(request.tensors, request.samples, deadline_s, asked)
-        return self._answer_later(asked, model, request, later, pre_s)
+        later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        told = partial(self._answer_later, later, asked, model, request, pre_s)
+        model.begin(told, request.tensors, request.samples, deadline_s, asked)
+        return later
 
     async def _answer_pictures(self, asked: Asked, model: ServedModel, request: Request) -> Answer:
         start = perf_counter()
@@ -171,13 +175,20 @@ class Application:
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
             return self._failed(asked, model, error)
 
-    async def _answer_later(
-        self, asked: Asked, model: ServedModel, request: Request, later: Coroutine[Any, Any, Ran], pre_s: float
-    ) -> Answer:
+    def _answer_later(
+        self,
+        later: asyncio.Future[Answer],
+        asked: Asked,
+        model: ServedModel,
+        request: Request,
+        pre_s: float,
+        ran: Ran | BaseException,
+    ) -> None:
         try:
-            return self._answered(asked, model, request, await later, pre_s)
-        except Exception as error:  # noqa: BLE001 - the same
-            return self._failed(asked, model, error)
+            answer = self._answered(asked, model, request, returned(ran), pre_s)
+        except BaseException as error:  # noqa: BLE001 - the same
+            answer = self._failed(asked, model, error)
+        settle(later, answer)
 
     def _answered(self, asked: Asked, model: ServedModel, request: Request, ran: Ran, pre_s: float) -> Answer:
         answered = perf_counter()
@@ -190,7 +201,7 @@ class Application:
         asked.status = 200
         return Answer(200, _JSON if reply.json_bytes is None else _BINARY % reply.json_bytes, reply.body)
 
-    def _failed(self, asked: Asked, model: ServedModel, error: Exception) -> Answer:
+    def _failed(self, asked: Asked, model: ServedModel, error: BaseException) -> Answer:
         refusal = refusal_of(error, model)
         asked.status = refusal.status
         return refused(refusal)

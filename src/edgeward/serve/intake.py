@@ -124,7 +124,7 @@ class Clients:
         return Refusal(413, f"the body has {size}; this server takes {limit} (--max-request-bytes)", unread=True)
 
 
-def refusal_of(error: Exception, model: ServedModel) -> Refusal:
+def refusal_of(error: BaseException, model: ServedModel) -> Refusal:
     """What a client is told where `model` did not answer; a fault that is not the client's goes to the log too."""
     match error:
         case Refusal():

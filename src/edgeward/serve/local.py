@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 from collections import deque
-from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -32,6 +32,7 @@ from edgeward.serve.intake import Limits, Refusal, refusal_of
 from edgeward.serve.models import ServedModel
 from edgeward.serve.running import Ran
 from edgeward.serve.stats import Spent
+from edgeward.serve.workers import returned
 
 CONNECTIONS = 128
 UNDER_WAY = 16
@@ -120,7 +121,7 @@ class _Client:
         self._known: dict[bytes, _Known] = {}
         self._unsent: deque[bytes] = deque()
         self._watch: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = 0
 
     @property
     def gone(self) -> bool:
@@ -128,7 +129,7 @@ class _Client:
 
     @property
     def under_way(self) -> int:
-        return len(self._tasks) + len(self._unsent)
+        return self._running + len(self._unsent)
 
     def start(self) -> None:
         self._loop.add_reader(self._file, self._read)
@@ -209,7 +210,7 @@ class _Client:
 
     def _take(self, message: bytes) -> None:
         head = wire.read_head(message)
-        if len(self._tasks) >= UNDER_WAY:
+        if self._running >= UNDER_WAY:
             self._send(_error(head.number, 503, f"{UNDER_WAY} requests of this client are under way already", 1))
             return
         match head.kind:
@@ -243,7 +244,6 @@ class _Client:
             return
         job = _Job(number, began, model, asked, self._region)
         model.stats.in_flight += 1
-        later: Coroutine[Any, Any, Ran] | None = None
         try:
             if known is not None and known.signature is model.signature:
                 request = known.request
@@ -253,17 +253,16 @@ class _Client:
             model.make_room(self._server.limits.waiting)
             decoded = perf_counter()
             ran = model.at_once(request.tensors, request.samples, self)
-            if ran is None:
-                deadline_s = self._server.limits.deadline_s(began, job.timeout_us)
-                later = model.in_turn(request.tensors, request.samples, deadline_s, self)
-            else:
+            if ran is not None:
                 self._answer(job, request, ran, decoded - began)
+                return
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
             self._refuse(job, error)
-        if later is not None:
-            task = self._loop.create_task(self._finish(job, request, later, decoded - began))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            return
+        deadline_s = self._server.limits.deadline_s(began, job.timeout_us)
+        self._running += 1
+        finish = partial(self._finish, job, request, decoded - began)
+        model.begin(finish, request.tensors, request.samples, deadline_s, self)
 
     def _keep(self, body: bytes, known: "_Known") -> None:
         """The same request comes again for each frame that lies where another lay before."""
@@ -275,12 +274,11 @@ class _Client:
             self._known.clear()
         self._known[body] = known
 
-    async def _finish(
-        self, job: "_Job", request: protocol.Request, later: Coroutine[Any, Any, Ran], pre_s: float
-    ) -> None:
+    def _finish(self, job: "_Job", request: protocol.Request, pre_s: float, ran: Ran | BaseException) -> None:
+        self._running -= 1
         try:
-            self._answer(job, request, await later, pre_s)
-        except Exception as error:  # noqa: BLE001 - the same
+            self._answer(job, request, returned(ran), pre_s)
+        except BaseException as error:  # noqa: BLE001 - the same
             self._refuse(job, error)
 
     def _answer(self, job: "_Job", request: protocol.Request, ran: Ran, pre_s: float) -> None:
@@ -297,7 +295,7 @@ class _Client:
         if self._server.frames is not None:
             self._server.frames.saw(model, request, ran)
 
-    def _refuse(self, job: "_Job", error: Exception) -> None:
+    def _refuse(self, job: "_Job", error: BaseException) -> None:
         refusal = refusal_of(error, job.model)
         job.model.stats.in_flight -= 1
         job.model.stats.ended(refusal.status)

@@ -5,7 +5,7 @@ import math
 import os
 from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from itertools import count as counted
 from threading import get_ident
@@ -18,13 +18,13 @@ from numpy.typing import NDArray
 from edgeward.infer import Predictor, Sample
 from edgeward.infer.samples import decode_image
 from edgeward.kit.errors import Unavailable, WrongInput
-from edgeward.kit.threads import name_this
 from edgeward.records.bundle import Manifest
 from edgeward.records.model import Classify, TensorSpec
 from edgeward.serve.batching import Batch, Batcher, measured
 from edgeward.serve.protocol import Plans, Signature, check, signature
 from edgeward.serve.running import Asker, Late, Ran, box_specs, run
 from edgeward.serve.stats import ModelStats
+from edgeward.serve.workers import Done, Workers, settle
 
 INLINE_LIMIT_S = 0.005
 """Work shorter than this is done at once in the event loop: handing it to a thread would cost as much, and nobody
@@ -82,7 +82,7 @@ class ServedModel:
         self.at_most = runs_at_once(predictor, threads)
         self._pending = 0
         self._proof: dict[str, NDArray[Any]] = {}
-        self._worker = ThreadPoolExecutor(self.at_most, f"edgeward-{name}", name_this, (name,))
+        self._workers = Workers(self.at_most, name)
 
     @classmethod
     def of(cls, manifest: Manifest, predictor: Predictor, *, digest: str, threads: int | None = None) -> "ServedModel":
@@ -123,7 +123,7 @@ class ServedModel:
 
     def batch_always(self, batch: Batch) -> None:
         """From now on requests that wait together run together."""
-        self._batcher = Batcher(self.predictor, self._worker, batch)
+        self._batcher = Batcher(self.predictor, self._workers, batch)
 
     @property
     def queued(self) -> int:
@@ -175,31 +175,45 @@ class ServedModel:
     async def in_turn(
         self, tensors: Mapping[str, NDArray[Any]], count: int, deadline_s: float = math.inf, asker: Asker | None = None
     ) -> Ran:
-        """The outputs, by a thread of the model, begun in the order in which requests came.
+        """The outputs, as `begin` has them. Raises what it tells."""
+        future = asyncio.get_running_loop().create_future()
+        self.begin(partial(settle, future), tensors, count, deadline_s, asker)
+        return await future  # type: ignore[no-any-return]
 
-        Raises Late where it did not begin before `deadline_s`, a moment of perf_counter(), or `asker` was gone by then.
+    def begin(
+        self,
+        done: Done,
+        tensors: Mapping[str, NDArray[Any]],
+        count: int,
+        deadline_s: float = math.inf,
+        asker: Asker | None = None,
+    ) -> None:
+        """`done` gets the outputs, by a thread of the model, begun in the order in which requests came.
+
+        It gets Late where that was not before `deadline_s`, a moment of perf_counter(), or `asker` was gone by then;
+        else what the model raised.
         """
-        usual_samples = _elements(tensors) / self._sample_elements
         self._pending += 1
         if self._batcher is not None:
-            try:
-                return await self._batcher.add(tensors, count, deadline_s, asker)
-            finally:
-                self._pending -= 1
-        try:
-            loop = asyncio.get_running_loop()
-            ran = await loop.run_in_executor(self._worker, self._work, tensors, count, deadline_s, asker)
-        finally:
-            self._pending -= 1
-        self._learn((ran.pre_s + ran.infer_s + ran.post_s) / usual_samples)
-        return ran
+            self._batcher.add(partial(self._ended, done), tensors, count, deadline_s, asker)
+            return
+        ended = partial(self._ran, done, _elements(tensors) / self._sample_elements)
+        self._workers.begin(ended, self._work, tensors, count, deadline_s, asker)
+
+    def _ended(self, done: Done, result: Ran | BaseException) -> None:
+        self._pending -= 1
+        done(result)
+
+    def _ran(self, done: Done, usual_samples: float, result: Ran | BaseException) -> None:
+        if isinstance(result, Ran):
+            self._learn((result.pre_s + result.infer_s + result.post_s) / usual_samples)
+        self._ended(done, result)
 
     async def decoded(self, images: Sequence[bytes], most_bytes: int) -> dict[str, NDArray[Any]]:
         """The pictures as the tensor of the model's only input, by its thread. Raises WrongInput for what is none."""
         self._pending += 1
         try:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._worker, self._decode, images, most_bytes)
+            return await self._workers.run(self._decode, images, most_bytes)  # type: ignore[no-any-return]
         finally:
             self._pending -= 1
 

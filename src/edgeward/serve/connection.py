@@ -75,6 +75,34 @@ class Asked:
         self.model: Any = None
 
 
+class _Before(NamedTuple):
+    """A request that came in one piece of `size` bytes. A client that asks again and again sends the same head each
+    time, which need not be read anew."""
+
+    head: bytes
+    size: int
+    url: bytes
+    method: bytes
+    headers: dict[bytes, bytes]
+    keep_alive: bool
+
+    def asked_again(self, address: str, client: object) -> Asked:
+        asked = Asked(address, client)
+        asked.url, asked.method, asked.headers, asked.keep_alive = self.url, self.method, self.headers, self.keep_alive
+        return asked
+
+
+def _before(data: bytes, asked: Asked) -> _Before | None:
+    """None where `data` is not this request and nothing else, or another of its kind could be read otherwise."""
+    start = len(data) - len(asked.body)
+    length = asked.headers.get(b"content-length", b"")
+    if data.find(b"\r\n\r\n") + 4 != start or not length.isdigit() or int(length) != len(asked.body):
+        return None
+    if b"expect" in asked.headers:
+        return None
+    return _Before(data[:start], len(data), asked.url, asked.method, asked.headers, asked.keep_alive)
+
+
 class Application(Protocol):
     """What answers. `opened` comes when the head of a request was read, and for each of those one `closed`."""
 
@@ -164,6 +192,8 @@ class Connection(asyncio.Protocol):
         self._current: Asked | None = None  # being answered
         self._task: asyncio.Future[Answer] | None = None
         self._head_bytes = 0
+        self._before: _Before | None = None
+        self._whole: Asked | None = None  # the latest
         self._dropping = False
         self._progress = self._pending_bytes = self._checks = 0
         self._begun = False
@@ -183,13 +213,33 @@ class Connection(asyncio.Protocol):
         for asked in (self._asked, self._current, *self._waiting):
             if asked is not None and not asked.gone:
                 asked.gone = True
-                if asked is not self._current:
+                if asked is not self._current and asked.method:  # its head was read
                     self._app.closed(asked)
         self._asked = None
         self._waiting.clear()
 
     def data_received(self, data: bytes) -> None:
-        before = self._progress
+        before = self._before
+        if before is not None and len(data) == before.size and self._is_idle and data.startswith(before.head):
+            self._take_again(before, data[len(before.head) :])
+        else:
+            self._parse(data)
+
+    def _take_again(self, before: _Before, body: bytes) -> None:
+        """What the parser would make of it."""
+        self._checks = 0
+        self._owner.asks(self)
+        asked = before.asked_again(self._address, self)
+        refusal = self._app.opened(asked) or self._app.hold(asked, len(body))
+        if refusal is None:
+            asked.body = body
+            self._received(asked)
+        else:
+            self._refuse_unread(asked, refusal)
+            self._transport.close()
+
+    def _parse(self, data: bytes) -> None:
+        progress, was_idle, last = self._progress, self._is_idle, self._whole
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # we speak HTTP/1.1 on; what was sent behind it is lost
@@ -199,8 +249,10 @@ class Connection(asyncio.Protocol):
             if not self._dropping:
                 self._refuse(400, "this is no HTTP request")
             return
-        if self._progress != before:
+        if self._progress != progress:
             self._head_bytes = self._checks = 0
+            if was_idle and self._whole is not None and self._whole is not last:
+                self._before = _before(data, self._whole)
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES and not self._transport.is_closing():
@@ -269,10 +321,14 @@ class Connection(asyncio.Protocol):
         if self._dropping:
             self._transport.close()
         elif asked is not None:
-            self._waiting.append(asked)
-            if self._current is not None and len(self._waiting) >= _PIPELINED:
-                self._transport.pause_reading()
-            self._next()
+            self._whole = asked
+            self._received(asked)
+
+    def _received(self, asked: Asked) -> None:
+        self._waiting.append(asked)
+        if self._current is not None and len(self._waiting) >= _PIPELINED:
+            self._transport.pause_reading()
+        self._next()
 
     # --- answers
 

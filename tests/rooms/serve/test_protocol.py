@@ -305,7 +305,7 @@ def decoded(
     body: bytes, json_bytes: int | None, model: Signature, plans: protocol.Plans | None = None
 ) -> protocol.Request | str:
     try:
-        return protocol.decode(body, json_bytes, model, plans)
+        return protocol.decode(body, json_bytes, model, plans)._replace(heads=None)
     except WrongInput as error:
         return error.message
 
@@ -350,6 +350,23 @@ def test_the_head_of_a_frame_is_read_once_and_each_frame_is_its_own() -> None:
         body, size = as_binary((tensor([1, 2], "UINT8", other=number), bytes(2)))
         protocol.decode(body, size, model, plans)
     assert len(plans) <= 64
+
+
+@pytest.mark.parametrize("dtype", ["float32", "string", "uint8"])
+def test_replies_to_a_head_that_comes_again_are_those_that_it_gets_alone(dtype: str) -> None:
+    spec = TensorSpec(name="x", dtype="uint8", shape=(2,))
+    found = [TensorSpec(name=name, dtype=dtype, shape=("found", 6)) for name in ("y", "z")]
+    model, plans = signature([spec], found), protocol.Plans()
+    asked = [{"name": name, "parameters": {"binary_data": True}} for name in ("z", "y")]
+    body, size = as_binary((tensor([1, 2], "UINT8"), bytes(2)), outputs=asked)
+    for count in (1, 3, 0, 3, 1):
+        values = np.arange(6 * count).reshape(1, count, 6)
+        kind = object if dtype == "string" else dtype
+        outputs = {"y": values.astype(kind), "z": (values + count).astype(kind)}
+        again, alone = protocol.decode(body, size, model, plans), protocol.decode(body, size, model)
+        assert encode(again, outputs, model, "m", "1") == encode(alone, outputs, model, "m", "1")
+    assert again.heads is not None
+    assert len(again.heads) == (0 if dtype == "string" else 3)
 
 
 def test_a_number_of_many_thousand_digits_is_no_trouble() -> None:

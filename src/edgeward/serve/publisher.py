@@ -17,8 +17,10 @@ class Publisher:
         self._link = Link(options)
         self._qos, self._retain, self._keep = qos, retain, keep
         self._taken = self._published = 0  # each counted by one thread
+        self._tried = False
         client = self._link.client
         client.on_publish = self._count
+        client.on_connect = client.on_connect_fail = self._has_tried
         client.max_queued_messages_set(keep)
         client.reconnect_delay_set(1, 30)
         client.connect_async(self._link.address.host, self._link.address.port, options.keepalive_s)
@@ -48,10 +50,13 @@ class Publisher:
     def _count(self, *_: object) -> None:
         self._published += 1
 
+    def _has_tried(self, *_: object) -> None:
+        self._tried = True
+
     def close(self) -> None:
-        """Waits for the broker to have what was published, a few seconds at most."""
+        """Waits for the broker to have what was published, a few seconds at most; not for one that is away."""
         until = monotonic() + _END_S
-        while self._waiting and self._link.client.is_connected() and monotonic() < until:
+        while self._waiting and (self._link.client.is_connected() or not self._tried) and monotonic() < until:
             sleep(0.01)
         self.end()
         if self._waiting:

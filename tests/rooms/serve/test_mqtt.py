@@ -175,6 +175,18 @@ def test_results_are_published_as_json(mosquitto, tmp_path):
     assert counts.sinks == {}
 
 
+def test_what_ends_before_the_broker_has_answered_loses_nothing(mosquitto, tmp_path):
+    client = Client(mosquitto.port, "edge")
+    kept = memory()
+    running(str(recording(tmp_path, 1)), kept).run()
+    for _ in range(20):  # each opened, written to and closed at once
+        outlet = sink(url=f"{mosquitto.url}/edge")
+        outlet.write(kept.results[0])
+        outlet.close()
+    until(lambda: len(client.got) == 20)
+    client.stop()
+
+
 def test_results_wait_for_a_broker_that_comes_later(tmp_path):
     from parts_around import Broker
 

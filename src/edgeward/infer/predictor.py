@@ -36,8 +36,9 @@ _SAME = 1e-4
 
 class Predictor:
     """Runs `session` on raw samples. Preprocessing applies to the first input, postprocessing to the first output,
-    or to the first two where boxes and scores are a pair. `detects` is the step that reads boxes, None without one.
-    `completed` counts the runs of the model that ended well: the proof that it goes on."""
+    or to the first two where boxes and scores are a pair. `detects` is the step that reads boxes, None without one;
+    `finds` says whether any step finds something in a sample: boxes, points, a mask, an anomaly. `completed` counts
+    the runs of the model that ended well: the proof that it goes on."""
 
     def __init__(
         self,
@@ -69,7 +70,7 @@ class Predictor:
         self._maps = tuple(step for step in postprocess if isinstance(step, Segment | Keypoints))
         self._anomaly = next((step for step in postprocess if isinstance(step, Anomaly)), None)
         self._enters = Preprocessor((*preprocess, *folded))
-        self._looks = self.detects is not None or bool(self._maps) or self._anomaly is not None
+        self.finds = self.detects is not None or bool(self._maps) or self._anomaly is not None
         self._placements: dict[tuple[int, int], Placement] = {}
 
     def answer(self, sample: Sample) -> Answer:
@@ -84,7 +85,7 @@ class Predictor:
                 values = framed(single.run, tensor) if WORDS[ASKED] else single.run(tensor)
                 done = perf_counter_ns()
                 self.completed += 1
-                if not self._looks and len(values) == 1:  # no call more than it takes
+                if not self.finds and len(values) == 1:  # no call more than it takes
                     value = values[0]
                     classes = () if self._classes is None else self._classes(value)
                     end = perf_counter_ns()
@@ -116,9 +117,13 @@ class Predictor:
         size = image_size(next(iter(sample.values())).shape)
         return post.boxes_of(self.detects, [*outputs], self._labels, self._placement(size), size)
 
+    def read(self, sample: Sample, outputs: Sequence[NDArray[Any]]) -> Answer:
+        """What the steps find by these outputs (no batch axis) in a raw sample. Its classes and times are empty."""
+        return Answer({}, (), 0.0, 0.0, 0.0, **self._seen(sample, outputs))
+
     def _seen(self, sample: Sample, values: Sequence[NDArray[Any]]) -> dict[str, Any]:
         """The fields of an answer that say what is where in the sample, and how unlike others it is."""
-        if not self._looks:
+        if not self.finds:
             return {}
         found: dict[str, Any] = {}
         raw = next(iter(sample.values()))

@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeward.serve.found import found_names
 from edgeward.serve.models import ServedModel
 from edgeward.serve.protocol import Request
-from edgeward.serve.running import Ran, box_specs
+from edgeward.serve.running import Ran
 
 _EVERY_S = 0.5
 _SIDE = 960
@@ -64,10 +65,10 @@ class Frames:
 
 
 def _boxes(model: ServedModel, ran: Ran) -> list[dict[str, Any]]:
-    specs = box_specs(model.predictor)
-    if not specs:
+    names = found_names(model.predictor)
+    if "boxes" not in names:
         return []
-    rows, labels = (ran.outputs[spec.name][0] for spec in specs)
+    rows, labels = ran.outputs[names["boxes"]][0], ran.outputs[names["labels"]][0]
     return [
         {"corners": [round(float(value), 1) for value in row[:4]], "score": round(float(row[4]), 3), "label": label}
         for row, label in zip(rows, labels, strict=True)

@@ -21,8 +21,9 @@ from edgeward.kit.errors import Unavailable, WrongInput
 from edgeward.records.bundle import Manifest
 from edgeward.records.model import Classify, TensorSpec
 from edgeward.serve.batching import Batch, Batcher, measured
+from edgeward.serve.found import found_specs
 from edgeward.serve.protocol import Plans, Signature, check, signature
-from edgeward.serve.running import Asker, Late, Ran, box_specs, run
+from edgeward.serve.running import Asker, Late, Ran, run
 from edgeward.serve.stats import ModelStats
 from edgeward.serve.workers import Done, Workers, settle
 
@@ -91,10 +92,10 @@ class ServedModel:
             predictor,
             signature(
                 manifest.inputs,
-                [*(without_batch(spec) for spec in predictor.session.outputs), *box_specs(predictor)],
+                [*(without_batch(spec) for spec in predictor.session.outputs), *found_specs(predictor)],
                 manifest.labels,
                 softmax=any(isinstance(step, Classify) and step.softmax for step in manifest.postprocess),
-                answers=[spec.name for spec in box_specs(predictor)],
+                answers=[spec.name for spec in found_specs(predictor)],
                 image=manifest.kind == "image",
             ),
             name=manifest.name,

@@ -179,31 +179,21 @@ def ratio_of_medians(these: list[float], those: list[float]) -> str:
 
 
 def as_a_caller_waits(file: Path, _: Case) -> float:
-    return float(in_a_process(file)["waited_us"])
-
-
-def by_the_request(file: Path, _: Case) -> float:
-    return float(in_a_process(file)["latency_us"])
-
-
-def in_a_process(file: Path) -> dict[str, float]:
     told = subprocess.run([sys.executable, __file__, file], capture_output=True, text=True, check=True).stdout
-    return dict(json.loads(told))
+    return float(told)
 
 
 def time_our_session(file: Path) -> None:
-    """Prints the medians of two seconds of runs: as the caller waits, and as the request tells it."""
+    """Prints the median microseconds of two seconds of runs, as the caller waits for them."""
     case = Case("", "openvino", file.read_bytes())
     given, session = feeds(case), openvino_session.load(case.data, threads=1, precision="f32")
     session.run(given)
-    request = session._last.result
-    waited, latency = [], []
+    waited = []
     begin = perf_counter_ns()
     while (now := perf_counter_ns()) - begin < 2e9:
         session.run(given)
         waited.append((perf_counter_ns() - now) / 1000)
-        latency.append(1000 * request.latency)
-    print(json.dumps({"waited_us": median(waited), "latency_us": median(latency)}))
+    print(median(waited))
 
 
 def benchmark_app(file: Path, case: Case) -> float:
@@ -251,7 +241,6 @@ def ort_profiler(file: Path, case: Case) -> float:
 
 CLOCKS = {
     "as a caller of our session waits": as_a_caller_waits,
-    "our session, the request's own latency": by_the_request,
     "`benchmark_app`": benchmark_app,
 }
 PEERS = {

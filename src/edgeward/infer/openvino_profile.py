@@ -1,7 +1,9 @@
-"""OpenVINO's own account of where the time went, node by node (PERF_COUNT)."""
+"""OpenVINO's own account of where the time went, node by node (PERF_COUNT), by its Python package: the C interface does
+not tell which of the model's operators a node stands for."""
 
 import io
 from collections.abc import Sequence
+from functools import cache
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -12,11 +14,19 @@ from openvino.properties import hint
 
 from edgeward.infer.account import Account, Kernel
 from edgeward.infer.node_times import NodeTime
-from edgeward.infer.openvino_session import core, specs_of
+from edgeward.infer.openvino_library import Port
+from edgeward.infer.openvino_session import precision_of, spec_of
 from edgeward.infer.tensors import Tensors
 from edgeward.kit.errors import Unsupported, WrongInput
+from edgeward.records.model import Dtype
 
+_DTYPES: dict[str, Dtype] = {
+    "f32": "float32", "f16": "float16", "f64": "float64", "i8": "int8", "u8": "uint8", "i16": "int16", "u16": "uint16",
+    "i32": "int32", "u32": "uint32", "i64": "int64", "u64": "uint64", "boolean": "bool",
+}  # fmt: skip
 _LAYOUT = frozenset({"Reorder", "Transpose"})
+_HANDS_ON = "Identity"
+"""Told as executed where it was interrupted, which is no layer."""
 _MARKS = (9, 18, 36, 72, 150)
 """What it tells of a node is the mean of all runs since the model was compiled, the slow first ones among them. It is
 read after so many, the part between two readings is a window, and behind the last the model is compiled anew."""
@@ -57,7 +67,7 @@ class OpenVinoProfile:
         self._read: tuple[int, dict[int, float]] = (0, {})
         self._windows: list[_Window] = []
         self._nodes: dict[int, Any] = {}
-        self.inputs = specs_of(model)
+        self.inputs = tuple(spec_of(_port(port)) for port in model.inputs)
 
     def run(self, feeds: Tensors) -> None:
         if self._request is None:
@@ -75,7 +85,7 @@ class OpenVinoProfile:
         """For the shapes of these; runs up to the first mark."""
         self._model.reshape({index: feeds[spec.name].shape for index, spec in enumerate(self.inputs)})
         try:
-            self._compiled = core().compile_model(self._model, "CPU", self._settings)
+            self._compiled = _core().compile_model(self._model, "CPU", self._settings)
         except RuntimeError as error:
             raise Unsupported(f"OpenVINO cannot run this model: {str(error)[:200]}") from error
         self._request = self._compiled.create_infer_request()
@@ -90,7 +100,7 @@ class OpenVinoProfile:
         """By place, the mean milliseconds of the nodes that ran."""
         found = {}
         for place, node in enumerate(self._request.get_profiling_info()):
-            if "EXECUTED" in str(node.status):
+            if "EXECUTED" in str(node.status) and node.node_type != _HANDS_ON:
                 self._nodes[place] = node
                 found[place] = float(node.real_time.total_seconds()) * 1000 + _HALF_TICK_MS
         return found
@@ -113,7 +123,6 @@ class OpenVinoProfile:
         return tuple(
             self._node_time(node, _least(long, place) if is_disturbed else _mean(told, place))
             for place, node in self._nodes.items()
-            if _ran(long, place)
         )
 
     def account(self) -> Account:
@@ -128,11 +137,6 @@ class OpenVinoProfile:
         kind, least = str(node.node_type), _HALF_TICK_MS / 4
         kernel = f"CPU {_kernel(str(node.exec_type))}"
         return NodeTime(str(node.node_name), kind, kernel, max(time_ms, least), kind in _LAYOUT)
-
-
-def _ran(windows: Sequence[_Window], place: int) -> bool:
-    """A node that only hands its input on takes no time, but for the windows in which it was interrupted."""
-    return 2 * sum(place in window.nodes for window in windows) >= len(windows)
 
 
 def _mean(windows: Sequence[_Window], place: int) -> float:
@@ -153,14 +157,24 @@ def _as_kernel(time: NodeTime, joined: str) -> Kernel:
 def _kernel(exec_type: str) -> str:
     """ "jit_avx512_I8" → "int8, jit_avx512": the precision in our words, then the kernel's own name."""
     kernel, _, kind = exec_type.rpartition("_")
-    kinds = {"I8": "int8", "U8": "int8", "FP32": "float32", "F32": "float32", "BF16": "bfloat16", "FP16": "float16"}
-    return f"{kinds.get(kind.upper(), kind)}, {kernel}" if kernel else exec_type
+    return f"{precision_of(exec_type) or kind}, {kernel}" if kernel else exec_type
+
+
+@cache
+def _core() -> Any:
+    """Kept to the end of the process, as the C interface's."""
+    return ov.Core()
+
+
+def _port(port: Any) -> Port:
+    dims = tuple(None if dim.is_dynamic else int(dim.get_length()) for dim in port.partial_shape)
+    return Port(str(port.any_name), _DTYPES.get(port.element_type.get_type_name()), dims)
 
 
 def profile(model: bytes, *, threads: int, precision: str) -> OpenVinoProfile:
     """A profile in the float precision "f32" or "bf16". Raises WrongInput for bytes that are no ONNX model."""
     try:
-        read = core().read_model(io.BytesIO(model))
+        read = _core().read_model(io.BytesIO(model))
     except RuntimeError as error:
         raise WrongInput(f"this is no valid ONNX model: {str(error)[:200]}") from error
     return OpenVinoProfile(read, threads, precision)

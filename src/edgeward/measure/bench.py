@@ -15,6 +15,7 @@ from edgeward.kit import errors
 from edgeward.kit.errors import Failed
 from edgeward.kit.process import Partner, Standby
 from edgeward.measure.jobs import (
+    Accounted,
     Contender,
     Driven,
     Each,
@@ -36,7 +37,7 @@ from edgeward.measure.one_cpu import on_one_cpu
 from edgeward.measure.statistics import median_ratio_interval, quantiles
 from edgeward.records.candidate import Comparison, Latency
 
-_Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Driven, Opened, Tensors, Each)
+_Result = TypeVar("_Result", SoloResult, Ready, Loaded, Timed, Driven, Opened, Accounted, Tensors, Each)
 _LOAD_LIMIT_S = 120
 _TURN_LIMIT_S = 120
 _MOST_RUNS = 20_000

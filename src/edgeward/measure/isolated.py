@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +41,6 @@ class IsolatedSession:
             raise
         self.inputs = opened.inputs
         self.outputs = opened.outputs
-        self.arithmetic = opened.arithmetic
         self.placement = opened.placement
 
     def __enter__(self) -> Self:
@@ -53,6 +53,11 @@ class IsolatedSession:
         for partner in (first, *(() if kind is None else copies), *self._loading):
             partner.end()
         WORKERS.prepare()
+
+    @cached_property
+    def arithmetic(self) -> str | None:
+        told = self._partners[0].ask(jobs.encode(jobs.Account()), limit_s=_LOAD_LIMIT_S)
+        return answer_of(told, jobs.Accounted).arithmetic
 
     def alone(self, contender: jobs.Contender, *, seconds: float = 0.2) -> jobs.SoloResult:
         """What this model costs, before it was run: the load, first and steady inference and peak memory of its

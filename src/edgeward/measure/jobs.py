@@ -78,6 +78,14 @@ class Alone(Struct, frozen=True, tag="steady"):
     least_runs: int = 3
 
 
+class Account(Struct, frozen=True, tag="account"):
+    """What the model that was loaded computes in, by its runtime's own account, for which some take it once more."""
+
+
+class Accounted(Struct, frozen=True, tag="accounted"):
+    arithmetic: str | None
+
+
 class Tensor(Struct, frozen=True):
     """An array in C order; of strings, as `texts`."""
 
@@ -141,12 +149,10 @@ class Loaded(Struct, frozen=True, tag="loaded"):
 
 
 class Opened(Struct, frozen=True, tag="opened"):
-    """The model is loaded; these are its inputs and outputs, and, where the runtime says so, what it computes in and
-    which nodes run where."""
+    """The model is loaded; these are its inputs and outputs, and, where the runtime says so, which nodes run where."""
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    arithmetic: str | None = None
     placement: str | None = None
 
 
@@ -257,10 +263,10 @@ PlacedResult = Described | ConditionsRead | MemoryRead | SoloResult | Raced | Ge
 """What a place is asked as a whole, and what it answers; JSON when the place is another machine."""
 
 Job = Solo | Stable | Fresh | Load | Open
-Result = SoloResult | Ready | Loaded | Timed | Driven | Opened | Tensors | Each | ErrorTold
+Result = SoloResult | Ready | Loaded | Timed | Driven | Opened | Accounted | Tensors | Each | ErrorTold
 
 
-def encode(message: Job | Result | Turn | Drive | Alone) -> bytes:
+def encode(message: Job | Result | Turn | Drive | Alone | Account) -> bytes:
     return msgspec.msgpack.encode(message)
 
 

@@ -294,7 +294,6 @@ class RemoteSession:
             raise
         self.inputs = opened.inputs
         self.outputs = opened.outputs
-        self.arithmetic = opened.arithmetic
         self.placement = opened.placement
 
     def __enter__(self) -> Self:
@@ -302,6 +301,12 @@ class RemoteSession:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._place.close(self._child)
+
+    @cached_property
+    def arithmetic(self) -> str | None:
+        said = self._place.feed(self._child, jobs.encode(jobs.Account()))
+        told: jobs.Accounted = self._about(said, jobs.Accounted)
+        return told.arithmetic
 
     def alone(self, contender: Contender, *, seconds: float = 0.2) -> SoloResult:
         return self._place.measure_alone(contender, seconds=seconds)

@@ -23,6 +23,8 @@ from edgeward.kit.errors import EdgewardError, Unsupported
 from edgeward.kit.memory import peak_bytes
 from edgeward.kit.process import receive, send
 from edgeward.measure.jobs import (
+    Account,
+    Accounted,
     Alone,
     Contender,
     Drive,
@@ -165,17 +167,20 @@ def loaded(job: Load, messages: Iterable[bytes]) -> Iterator[Result]:
 
 def opened(job: Open, messages: Iterable[bytes]) -> Iterator[Result]:
     """The model's inputs and outputs, then its outputs for each message of inputs of one inference, or of several; or
-    what it costs, before it was run. Another job of this kind takes the model's place."""
+    what it costs, before it was run, or what it computes in. Another job of this kind takes the model's place."""
     session, load_ms, told = _open(job)
     feeds = cache(_feeds)
     yield told
     for message in messages:
         try:
-            asked: Tensors | Each | Alone | Open = decode(message, Tensors | Each | Alone | Open)
+            asked: Tensors | Each | Alone | Account | Open = decode(message, Tensors | Each | Alone | Account | Open)
             if isinstance(asked, Open):
                 del session
-                session, load_ms, told = _open(asked)
+                job = asked
+                session, load_ms, told = _open(job)
                 yield told
+            elif isinstance(asked, Account):
+                yield Accounted(_arithmetic(job, session))
             elif isinstance(asked, Alone):
                 yield _steady(session, feeds(asked.feeds), asked.seconds, load_ms, asked.least_runs)
             elif isinstance(asked, Each):
@@ -192,9 +197,13 @@ def _open(job: Open) -> tuple[Session, float, Opened]:
     start = perf_counter_ns()
     session = runtime.load(model, threads=job.threads)
     load_ms = (perf_counter_ns() - start) / 1e6
-    account = getattr(runtime, "arithmetic_of", None)
-    arithmetic = getattr(session, "arithmetic", None) if account is None else account(model)
-    return session, load_ms, Opened(session.inputs, session.outputs, arithmetic, getattr(session, "placement", None))
+    return session, load_ms, Opened(session.inputs, session.outputs, getattr(session, "placement", None))
+
+
+def _arithmetic(job: Open, session: Session) -> str | None:
+    account = getattr(runtimes.load(job.runtime), "arithmetic_of", None)
+    told: str | None = getattr(session, "arithmetic", None) if account is None else account(Path(job.file).read_bytes())
+    return told
 
 
 def _answered(session: Session, inputs: Tensors) -> Tensors:

@@ -267,7 +267,7 @@ def _measured(
             raise Hopeless(cost.steady_ms, slowest_ms)
         _widen(session, rig, len(exported.data))
         outputs = _answers(predictor, task.evaluation, judge, cost.steady_ms)
-    return _candidate(recipe, passed, exported, (contender, cost), session, judge, outputs, rig)
+        return _candidate(recipe, passed, exported, (contender, cost), session, judge, outputs, rig)
 
 
 def _cost(

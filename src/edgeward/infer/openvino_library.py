@@ -93,9 +93,8 @@ class Model:
     def __init__(self, data: bytes) -> None:
         if not data:
             raise Fault("it is empty")
-        self._handle = c_void_p()
-        _call("ov_core_read_model_from_memory_buffer", core(), data, c_size_t(len(data)), None, byref(self._handle))
-        _release(self, "ov_model_free", self._handle)
+        read, size = "ov_core_read_model_from_memory_buffer", c_size_t(len(data))
+        self._handle = _made("ov_model_free", lambda handle: _call(read, core(), data, size, None, byref(handle)))
         self.inputs, self.outputs = self._ports("input"), self._ports("output")
 
     def _ports(self, side: str) -> tuple[Port, ...]:
@@ -111,8 +110,10 @@ class Model:
             places = (c_size_t * len(shapes))(*range(len(shapes)))
             _call("ov_model_reshape_by_port_indexes", self._handle, places, wanted, c_size_t(len(shapes)))
         words = [c_char_p(word.encode()) for pair in settings.items() for word in pair]
-        compiled = c_void_p()
-        _call("ov_core_compile_model", core(), self._handle, b"CPU", c_size_t(len(words)), byref(compiled), *words)
+        about = core(), self._handle, b"CPU", c_size_t(len(words))
+        compiled = _made(
+            "ov_compiled_model_free", lambda handle: _call("ov_core_compile_model", *about, byref(handle), *words)
+        )
         return Request(compiled, len(self.inputs), len(self.outputs))
 
 
@@ -122,10 +123,8 @@ class Request:
     """
 
     def __init__(self, compiled: c_void_p, inputs: int, outputs: int) -> None:
-        _release(self, "ov_compiled_model_free", compiled)
-        self._handle = c_void_p()
-        _call("ov_compiled_model_create_infer_request", compiled, byref(self._handle))
-        _release(self, "ov_infer_request_free", self._handle)
+        create = "ov_compiled_model_create_infer_request"
+        self._handle = _made("ov_infer_request_free", lambda handle: _call(create, compiled, byref(handle)))
         self._outputs = outputs
         self.inputs = tuple(self._array("input", index) for index in range(inputs))
         ports = [_port("ov_compiled_model_output_by_index", compiled, index) for index in range(outputs)]
@@ -161,7 +160,7 @@ class Request:
         return tuple(self._array("output", index) for index in range(self._outputs))
 
     def _array(self, side: str, index: int) -> NDArray[Any]:
-        """A view of what the request keeps."""
+        """A view of what the request keeps, which it is kept for."""
         tensor, data, kind, shape = c_void_p(), c_void_p(), c_int(), _Shape()
         _call(f"ov_infer_request_get_{side}_tensor_by_index", self._handle, c_size_t(index), byref(tensor))
         try:
@@ -174,7 +173,9 @@ class Request:
             if not size:
                 return np.empty(dims, dtype)
             _call("ov_tensor_data", tensor, byref(data))
-            return np.frombuffer((c_char * size).from_address(data.value or 0), dtype).reshape(dims)
+            memory: Any = (c_char * size).from_address(data.value or 0)
+            memory.owner = self._handle
+            return np.frombuffer(memory, dtype).reshape(dims)
         finally:
             library().ov_tensor_free(tensor)
 
@@ -252,9 +253,15 @@ def complaint() -> str:
     return " ".join(" ".join(kept).split())[:300]
 
 
-def _release(owner: object, function: str, handle: c_void_p) -> None:
-    """With its owner; at the end of the process the kernel does it."""
-    weakref.finalize(owner, getattr(library(), function), handle).atexit = False
+class _Handle(c_void_p):
+    """Freed when nothing refers to it any more, be it a call or an array; at the end of the process by the kernel."""
+
+
+def _made(free: str, make: Callable[[_Handle], None]) -> _Handle:
+    handle = _Handle()
+    make(handle)
+    weakref.finalize(handle, getattr(library(), free), c_void_p(handle.value)).atexit = False
+    return handle
 
 
 def _port(function: str, owner: c_void_p, index: int) -> Port:

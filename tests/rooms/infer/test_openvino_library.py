@@ -145,6 +145,17 @@ def test_models_that_nobody_holds_are_given_back():
     assert max(sizes) - sizes[9] < 30e6  # fifty models with 2 MB of tensors each
 
 
+def test_a_short_way_lives_longer_than_its_session():
+    single = runtimes.load("openvino").load(kept("float32", 1, 3), threads=1).single
+    views = library.Model(kept("float32", 1, 50_000)).compiled([(1, 50_000)], {}).inputs
+    for value in range(200):
+        gc.collect()
+        runtimes.load("openvino").load(kept("float32", 1, 3), threads=1)  # what was freed would be used by this one
+        assert single.run(np.full(3, value, np.float32))[0].tolist() == [value] * 3
+        views[0][...] = value
+        assert views[0].sum() == 50_000 * value
+
+
 def test_the_python_package_is_not_imported():
     program = """
 import sys

@@ -17,11 +17,18 @@ _PAD_GREY = 114  # what letterboxing detectors are trained with
 _LUMA = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722)}
 """The shares of red and blue in the brightness."""
 
+_MOST_CHANNELS = 4
+
 
 def resize(image: Array, step: Resize) -> Array:
-    height, width = image.shape[:2]
-    if (height, width) == (step.height, step.width):
+    if image.shape[:2] == (step.height, step.width):
         return image
+    if image.ndim != 3 or image.dtype != np.uint8 or image.shape[2] > _MOST_CHANNELS:
+        shape = "x".join(map(str, image.shape))
+        raise WrongInput(
+            f"an image of another size is scaled from bytes of height x width x 1 to 4, got {shape} {image.dtype}"
+        )
+    height, width = image.shape[:2]
     if not step.keep_aspect:
         return _scaled(image, step.height, step.width)
     inner_height, inner_width = inner_size(step, height, width)

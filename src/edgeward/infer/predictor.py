@@ -16,7 +16,18 @@ from edgeward.infer.markers import ASKED, WORDS, framed
 from edgeward.infer.preprocess import Preprocessor
 from edgeward.infer.runtimes.base import Session, Single
 from edgeward.kit.errors import EdgewardError, Unsupported, WrongInput
-from edgeward.records.model import Anomaly, Detect, Keypoints, Postprocess, Preprocess, Segment, TensorSpec
+from edgeward.records.model import (
+    Anomaly,
+    CenterCrop,
+    Crop,
+    Detect,
+    Keypoints,
+    Postprocess,
+    Preprocess,
+    Resize,
+    Segment,
+    TensorSpec,
+)
 
 Sample = Mapping[str, NDArray[Any]]
 """One array per model input, without a batch axis, before preprocessing."""
@@ -55,6 +66,7 @@ class Predictor:
         self.completed = 0
         self._prepare = Preprocessor(preprocess) if preprocess else None
         self.preprocess = preprocess
+        self._unchanged: tuple[int, ...] | None = None
         self.postprocess = postprocess
         self.detects = next((step for step in postprocess if isinstance(step, Detect)), None)
         self._labels = labels
@@ -78,8 +90,8 @@ class Predictor:
         start = perf_counter_ns()
         single = self._single
         if single is not None and (tensor := sample.get(single.name)) is not None:
-            if self._prepare is not None:
-                tensor = self._prepare(tensor)
+            if self._prepare is not None and tensor.shape != self._unchanged:
+                tensor = self._prepared(tensor, self._prepare)
             if tensor.shape == single.shape and tensor.dtype == single.dtype:
                 ready = perf_counter_ns()
                 values = framed(single.run, tensor) if WORDS[ASKED] else single.run(tensor)
@@ -99,6 +111,13 @@ class Predictor:
         values = framed(self.session.run, feeds) if WORDS[ASKED] else self.session.run(feeds)
         self.completed += 1
         return self._answer(sample, [_lone(value) for value in values], start, ready, perf_counter_ns())
+
+    def _prepared(self, raw: NDArray[Any], prepare: Preprocessor) -> NDArray[Any]:
+        """Remembers the shape of frames that need no change of place or size: to find that out takes 15 µs each."""
+        tensor = prepare(raw)
+        if tensor is raw and all(isinstance(step, Resize | CenterCrop | Crop) for step in self.preprocess):
+            self._unchanged = raw.shape
+        return tensor
 
     def _answer(self, sample: Sample, values: list[NDArray[Any]], start: int, ready: int, done: int) -> Answer:
         outputs = dict(zip(self._names, values, strict=True))

@@ -8,8 +8,10 @@ import pytest
 from onnx import parser
 
 from edgeward.infer import Predictor, runtimes
+from edgeward.infer.preprocess import Preprocessor
 from edgeward.kit.errors import WrongInput
 from edgeward.optimize import exporters
+from edgeward.records.model import CenterCrop, ColorOrder, Resize
 
 TEXT = """
 <ir_version: 8, opset_import: ["": 17]>
@@ -84,3 +86,26 @@ def test_models_that_are_not_for_one_sample_of_fixed_shape_have_none(text):
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]> net ({text} {{ y = Relu(x) }}')
     for name in ("onnxruntime", "openvino"):
         assert runtimes.load(name).load(model.SerializeToString(), threads=1).single is None
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (Resize(height=8, width=8),),
+        (Resize(height=10, width=10), CenterCrop(height=8, width=8)),
+        (Resize(height=8, width=8), ColorOrder(order="BGR")),
+        (CenterCrop(height=8, width=8),),
+    ],
+)
+def test_frames_of_any_size_in_any_order_are_prepared_as_the_steps_say(steps):
+    text = '<ir_version: 8, opset_import: ["": 17]> same (uint8[n,8,8,3] x) => (uint8[n,8,8,3] y) { y = Identity (x) }'
+    session = runtimes.load("onnxruntime").load(parser.parse_model(text).SerializeToString(), threads=1)
+    predictor, prepare = Predictor(session, preprocess=steps), Preprocessor(steps)
+    generator = np.random.default_rng(0)
+    for height, width in [(8, 8), (8, 8), (9, 12), (8, 8), (12, 9), (8, 8)]:
+        frame = generator.integers(0, 256, (height, width, 3), np.uint8)
+        assert (predictor.answer({"x": frame}).outputs["y"] == prepare(frame)).all()
+    with pytest.raises(WrongInput):
+        predictor.answer({"x": np.zeros((8, 8, 3), np.float32)})
+    with pytest.raises(WrongInput):
+        predictor.answer({"x": np.zeros((8, 8), np.uint8)})

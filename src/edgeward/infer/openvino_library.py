@@ -11,14 +11,15 @@ import math
 import os
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from ctypes import POINTER, byref, c_char, c_char_p, c_int, c_int64, c_size_t, c_void_p
+from ctypes import POINTER, byref, c_bool, c_char, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 # OpenVINO's thread library moves the calling thread to its own set of CPUs before each inference, and back behind it:
 # three calls of the kernel, about 4 µs, for the same CPUs. Its library for that, hwloc, lets it be where it believes to
-# read another machine. On CPUs of unequal cores the moving has a sense, and stays. Read when the first model is loaded.
+# read another machine. On Intel's CPUs of unequal cores the moving has a sense, and stays. Read when the first model is
+# loaded.
 if not os.path.exists("/sys/devices/cpu_core"):  # noqa: PTH110 - pathlib is a slower import
     os.environ.setdefault("HWLOC_THISSYSTEM", "0")
 
@@ -104,17 +105,25 @@ class Model:
 
     def compiled(self, shapes: Sequence[tuple[int, ...]], settings: Mapping[str, str]) -> "Request":
         """For the CPU and inputs of these shapes. Raises Fault where it cannot be."""
-        if shapes:
-            bounds = [(_Bounds * len(shape))(*[_Bounds(dim, dim) for dim in shape]) for shape in shapes]
-            wanted = (_PartialShape * len(shapes))(*[_PartialShape(_Bounds(len(one), len(one)), one) for one in bounds])
-            places = (c_size_t * len(shapes))(*range(len(shapes)))
-            _call("ov_model_reshape_by_port_indexes", self._handle, places, wanted, c_size_t(len(shapes)))
+        self._reshape({place: shape for place, shape in enumerate(shapes) if None in self.inputs[place].dims})
         words = [c_char_p(word.encode()) for pair in settings.items() for word in pair]
         about = core(), self._handle, b"CPU", c_size_t(len(words))
         compiled = _made(
             "ov_compiled_model_free", lambda handle: _call("ov_core_compile_model", *about, byref(handle), *words)
         )
-        return Request(compiled, len(self.inputs), len(self.outputs))
+        request = Request(compiled, shapes, len(self.outputs), may_fail=library().ov_model_is_dynamic(self._handle))
+        if [memory.shape for memory in request.inputs] != [*shapes]:
+            raise Fault(f"its inputs are {[memory.shape for memory in request.inputs]}, wanted {[*shapes]}")
+        return request
+
+    def _reshape(self, shapes: Mapping[int, tuple[int, ...]]) -> None:
+        """Of inputs by their places. A scalar must not be among them: this interface makes an empty vector of it."""
+        if not shapes:
+            return
+        bounds = [(_Bounds * len(shape))(*[_Bounds(dim, dim) for dim in shape]) for shape in shapes.values()]
+        wanted = (_PartialShape * len(shapes))(*[_PartialShape(_Bounds(len(one), len(one)), one) for one in bounds])
+        places = (c_size_t * len(shapes))(*shapes)
+        _call("ov_model_reshape_by_port_indexes", self._handle, places, wanted, c_size_t(len(shapes)))
 
 
 class Request:
@@ -122,20 +131,20 @@ class Request:
     shapes depend on the values. `infer()` runs it; it gives not 0 where that failed, and `complaint()` says why.
     """
 
-    def __init__(self, compiled: c_void_p, inputs: int, outputs: int) -> None:
+    def __init__(self, compiled: c_void_p, shapes: Sequence[tuple[int, ...]], outputs: int, *, may_fail: bool) -> None:
+        """`may_fail`: shapes inside it are found in a run, by values."""
         create = "ov_compiled_model_create_infer_request"
         self._handle = _made("ov_infer_request_free", lambda handle: _call(create, compiled, byref(handle)))
-        self._outputs = outputs
-        self.inputs = tuple(self._array("input", index) for index in range(inputs))
-        ports = [_port("ov_compiled_model_output_by_index", compiled, index) for index in range(outputs)]
-        is_fixed = all(None not in port.dims for port in ports)
+        self._ports = tuple(_port("ov_compiled_model_output_by_index", compiled, index) for index in range(outputs))
+        self.inputs = tuple(self._array("input", index, len(shape)) for index, shape in enumerate(shapes))
+        is_fixed = all(None not in port.dims for port in self._ports)
         self.outputs = self._all_outputs() if is_fixed else None
         run = partial(library().ov_infer_request_infer, self._handle)
-        self.infer: Callable[[], int] = run if is_fixed else self._started_and_waited_for
+        self.infer: Callable[[], int] = self._started_and_waited_for if may_fail else run
 
     def _started_and_waited_for(self) -> int:
-        """Where a run may fail, for shapes are found in it: on one thread the shorter way tells nobody, and what lies
-        there is the answer before (2026.4). It takes 40 µs more."""
+        """On one thread the shorter way tells nobody of a run that failed, and what lies there is the answer before
+        (2026.4). It takes 40 µs more."""
         loaded = library()
         return int(loaded.ov_infer_request_start_async(self._handle) or loaded.ov_infer_request_wait(self._handle))
 
@@ -157,15 +166,16 @@ class Request:
             library().ov_profiling_info_list_free(byref(told))
 
     def _all_outputs(self) -> tuple[NDArray[Any], ...]:
-        return tuple(self._array("output", index) for index in range(self._outputs))
+        return tuple(self._array("output", index, len(port.dims)) for index, port in enumerate(self._ports))
 
-    def _array(self, side: str, index: int) -> NDArray[Any]:
+    def _array(self, side: str, index: int, rank: int) -> NDArray[Any]:
         """A view of what the request keeps, which it is kept for."""
         tensor, data, kind, shape = c_void_p(), c_void_p(), c_int(), _Shape()
         _call(f"ov_infer_request_get_{side}_tensor_by_index", self._handle, c_size_t(index), byref(tensor))
         try:
             _call("ov_tensor_get_element_type", tensor, byref(kind))
-            _call("ov_tensor_get_shape", tensor, byref(shape))
+            if rank:  # a scalar's shape cannot be asked for
+                _call("ov_tensor_get_shape", tensor, byref(shape))
             dims = tuple(shape.dims[: shape.rank])
             library().ov_shape_free(byref(shape))
             dtype = np.dtype(_dtypes()[kind.value])
@@ -195,6 +205,7 @@ def library() -> Any:
         raise Unsupported(f"OpenVINO's C library cannot be loaded: {error}") from error
     loaded.ov_infer_request_infer.argtypes = (c_void_p,)
     loaded.ov_get_last_err_msg.restype = c_char_p
+    loaded.ov_model_is_dynamic.restype = c_bool
     return loaded
 
 
@@ -246,7 +257,7 @@ def _call(function: str, *arguments: Any) -> None:
 
 
 def complaint() -> str:
-    """What OpenVINO says of the call that failed last, without the places in its sources."""
+    """What OpenVINO says of the call that failed last in this process, without the places in its sources."""
     said = (library().ov_get_last_err_msg() or b"no reason was given").decode(errors="replace")
     lines = [line.strip() for line in said.splitlines()]
     kept = [line for line in lines if line and not line.startswith(("Exception from", "Check "))]

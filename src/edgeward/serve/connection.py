@@ -193,7 +193,7 @@ class Connection(asyncio.Protocol):
         self._task: asyncio.Future[Answer] | None = None
         self._head_bytes = 0
         self._before: _Before | None = None
-        self._whole: Asked | None = None  # the latest
+        self._completed: list[Asked] = []  # by the bytes that came last
         self._dropping = False
         self._progress = self._pending_bytes = self._checks = 0
         self._begun = False
@@ -220,14 +220,15 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         before = self._before
-        if before is not None and len(data) == before.size and self._is_idle and data.startswith(before.head):
+        is_free = self._is_idle and not self._dropping
+        if before is not None and len(data) == before.size and is_free and data.startswith(before.head):
             self._take_again(before, data[len(before.head) :])
         else:
             self._parse(data)
 
     def _take_again(self, before: _Before, body: bytes) -> None:
         """What the parser would make of it."""
-        self._checks = 0
+        self._head_bytes = self._checks = 0
         self._owner.asks(self)
         asked = before.asked_again(self._address, self)
         refusal = self._app.opened(asked) or self._app.hold(asked, len(body))
@@ -239,7 +240,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def _parse(self, data: bytes) -> None:
-        progress, was_idle, last = self._progress, self._is_idle, self._whole
+        progress, was_idle = self._progress, self._is_idle
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:  # we speak HTTP/1.1 on; what was sent behind it is lost
@@ -249,10 +250,13 @@ class Connection(asyncio.Protocol):
             if not self._dropping:
                 self._refuse(400, "this is no HTTP request")
             return
+        finally:
+            whole = self._completed[0] if len(self._completed) == 1 else None
+            self._completed.clear()
         if self._progress != progress:
             self._head_bytes = self._checks = 0
-            if was_idle and self._whole is not None and self._whole is not last:
-                self._before = _before(data, self._whole)
+            if was_idle and whole is not None:
+                self._before = _before(data, whole)
             return
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES and not self._transport.is_closing():
@@ -321,7 +325,7 @@ class Connection(asyncio.Protocol):
         if self._dropping:
             self._transport.close()
         elif asked is not None:
-            self._whole = asked
+            self._completed.append(asked)
             self._received(asked)
 
     def _received(self, asked: Asked) -> None:

@@ -156,12 +156,12 @@ class Application:
             ran = model.at_once(request.tensors, request.samples, asked.client)
             if ran is not None:
                 return self._answered(asked, model, request, ran, pre_s)
+            later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+            told = partial(self._answer_later, later, asked, model, request, pre_s)
+            deadline_s = self.limits.deadline_s(asked.began, request.timeout_us)
+            model.begin(told, request.tensors, request.samples, deadline_s, asked)
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
             return self._failed(asked, model, error)
-        deadline_s = self.limits.deadline_s(asked.began, request.timeout_us)
-        later: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        told = partial(self._answer_later, later, asked, model, request, pre_s)
-        model.begin(told, request.tensors, request.samples, deadline_s, asked)
         return later
 
     async def _answer_pictures(self, asked: Asked, model: ServedModel, request: Request) -> Answer:

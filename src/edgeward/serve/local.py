@@ -256,13 +256,12 @@ class _Client:
             if ran is not None:
                 self._answer(job, request, ran, decoded - began)
                 return
+            finish = partial(self._finish, job, request, decoded - began)
+            deadline_s = self._server.limits.deadline_s(began, job.timeout_us)
+            model.begin(finish, request.tensors, request.samples, deadline_s, self)
+            self._running += 1
         except Exception as error:  # noqa: BLE001 - a client gets a sentence, whatever it was
             self._refuse(job, error)
-            return
-        deadline_s = self._server.limits.deadline_s(began, job.timeout_us)
-        self._running += 1
-        finish = partial(self._finish, job, request, decoded - began)
-        model.begin(finish, request.tensors, request.samples, deadline_s, self)
 
     def _keep(self, body: bytes, known: "_Known") -> None:
         """The same request comes again for each frame that lies where another lay before."""

@@ -194,12 +194,12 @@ class ServedModel:
         It gets Late where that was not before `deadline_s`, a moment of perf_counter(), or `asker` was gone by then;
         else what the model raised.
         """
-        self._pending += 1
         if self._batcher is not None:
             self._batcher.add(partial(self._ended, done), tensors, count, deadline_s, asker)
-            return
-        ended = partial(self._ran, done, _elements(tensors) / self._sample_elements)
-        self._workers.begin(ended, self._work, tensors, count, deadline_s, asker)
+        else:
+            ended = partial(self._ran, done, _elements(tensors) / self._sample_elements)
+            self._workers.begin(ended, self._work, tensors, count, deadline_s, asker)
+        self._pending += 1
 
     def _ended(self, done: Done, result: Ran | BaseException) -> None:
         self._pending -= 1

@@ -54,7 +54,7 @@ class Publisher:
         self._tried = True
 
     def close(self) -> None:
-        """Waits for the broker to have what was published, a few seconds at most; not for one that is away."""
+        """Waits for the broker to have what was published, a few seconds at most; not for one that refuses us."""
         until = monotonic() + _END_S
         while self._waiting and (self._link.client.is_connected() or not self._tried) and monotonic() < until:
             sleep(0.01)

@@ -13,6 +13,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple
 
+from edgeward.kit.errors import Unavailable
 from edgeward.kit.threads import name_this
 
 Done = Callable[[Any], None]
@@ -37,10 +38,10 @@ class Workers:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
 
     def begin(self, done: Done, work: Callable[..., Any], *given: Any) -> None:
-        """`work(*given)` in a thread, then `done` in the running loop."""
-        self._under_way += 1
-        if self._started < min(self._under_way, self._count):
+        """`work(*given)` in a thread, then `done` in the running loop. Raises Unavailable where no thread can be."""
+        if self._started < min(self._under_way + 1, self._count):
             self._start()
+        self._under_way += 1
         self._jobs.put(_Job(asyncio.get_running_loop(), partial(self._ended, done), work, given))
 
     async def run(self, work: Callable[..., Any], *given: Any) -> Any:
@@ -54,12 +55,16 @@ class Workers:
         done(result)
 
     def _start(self) -> None:
+        name = f"edgeward-{self._name}"
+        try:
+            threading.Thread(target=_work_off, args=(self._jobs, self._name), name=name, daemon=True).start()
+        except RuntimeError as error:
+            if self._started:
+                return  # the others do it
+            raise Unavailable(f"no thread can be started for model {self._name!r}: {error}") from error
         self._started += 1
         # No thread holds on to this, so that those of a model that was taken away end.
         weakref.finalize(self, self._jobs.put, None).atexit = False
-        threading.Thread(
-            target=_work_off, args=(self._jobs, self._name), name=f"edgeward-{self._name}", daemon=True
-        ).start()
 
 
 def settle(future: asyncio.Future[Any], result: Any) -> None:

@@ -90,6 +90,36 @@ def test_a_run_that_fails_is_one_sentence_and_the_next_one_is_answered():
         assert "\n" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("text", "feeds", "wanted"),
+    [
+        ("(float[n,3] x, float z) => (float[n,3] y) { y = Mul (x, z) }", {"x": [[1, 2, 3]], "z": 2}, [[2, 4, 6]]),
+        ("(float[2,3] x, float z) => (float[2,3] y) { y = Mul (x, z) }", {"x": [[1] * 3] * 2, "z": 5}, [[5] * 3] * 2),
+        ("(float[n,3] x) => (float y) { y = ReduceSum <keepdims = 0> (x) }", {"x": [[1, 2, 3]]}, 6),
+        ("(float x) => (float y) { y = Add (x, x) }", {"x": 4}, 8),
+        ("(float[n,0] x) => (float[n,0] y) { y = Add (x, x) }", {"x": [[], []]}, [[], []]),
+    ],
+)
+def test_scalars_and_nothing_go_in_and_come_out(text, feeds, wanted):
+    session = runtimes.load("openvino").load(model("net " + text), threads=1)
+    for _ in range(2):
+        (found,) = session.run({name: np.array(value, np.float32) for name, value in feeds.items()})
+        np.testing.assert_array_equal(found, np.array(wanted, np.float32))
+
+
+def test_a_run_that_fails_inside_is_told_where_the_answer_s_shape_is_fixed_too():
+    data = model(
+        "r (float[n] x, int64[2] shape) => (float[1] y) {"
+        "z = Reshape (x, shape) all = Constant <value = int64[2] {0, 1}> ()"
+        "s = ReduceSum <keepdims = 0> (z, all) one = Constant <value = int64[1] {1}> () y = Reshape (s, one) }"
+    )
+    session = runtimes.load("openvino").load(data, threads=1)
+    feeds = {"x": np.arange(6, dtype=np.float32), "shape": np.array([2, 3])}
+    assert session.run(feeds)[0].tolist() == [15]
+    with pytest.raises(Failed):
+        session.run(feeds | {"shape": np.array([4, 5])})
+
+
 def test_an_answer_stays_as_it_is_when_the_next_one_comes():
     session = runtimes.load("openvino").load(kept("float32", 1, 3), threads=1)
     ways = (lambda values: session.run({"x": values[None]})[0][0], lambda values: session.single.run(values)[0])

@@ -6,7 +6,7 @@ from itertools import product
 
 import pytest
 
-from edgeward.serve.connection import Answer, Asked, Connections
+from edgeward.serve.connection import HEAD_BYTES, Answer, Asked, Connections
 
 
 class Echo:
@@ -77,6 +77,7 @@ REQUESTS = {
     "two at once": post(b"abc") * 2,
     "half of one": post(b"abc")[:-1],
     "too long": post(b"n" * 50),
+    "too long and not whole": post(b"n" * 50)[:-5],
     "refused": post(b"abc", url=b"/refused"),
     "the last": post(b"abc", b"connection: close"),
     "chunked": CHUNKED,
@@ -114,6 +115,20 @@ def test_requests_are_answered_alike_in_whatever_pieces_they_come(first: str) ->
         whole = asyncio.run(sent(pieces))
         assert whole == asyncio.run(sent(list(parted(pieces)))), (second, third)
         assert whole[2:] == (0, 0), (second, third)
+
+
+def test_what_was_answered_is_not_kept_and_what_lies_between_requests_does_not_add_up():
+    async def asked() -> tuple[list[Asked], bytes]:
+        connection, wire = Connections(Echo())(), Wire()
+        connection.connection_made(wire)
+        for _ in range(HEAD_BYTES // 2 + 10):
+            connection.data_received(post(b"abc"))
+            connection.data_received(b"\r\n")
+        return connection._completed, wire.sent
+
+    kept, told = asyncio.run(asked())
+    assert kept == []
+    assert b" 431 " not in told
 
 
 def test_a_head_is_read_once_where_it_comes_again_and_again() -> None:

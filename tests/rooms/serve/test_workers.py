@@ -7,6 +7,7 @@ from time import monotonic, sleep
 
 import pytest
 
+from edgeward.kit.errors import Unavailable
 from edgeward.serve.workers import Workers
 
 
@@ -66,7 +67,10 @@ def test_a_fault_is_raised_where_the_work_was_asked_for_and_the_thread_goes_on(f
 def test_who_does_not_wait_any_more_is_not_told() -> None:
     gate = threading.Event()
 
+    faults: list[dict[str, object]] = []
+
     async def asked() -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: faults.append(about))
         workers = Workers(1, "left")
         task = asyncio.create_task(workers.run(gate.wait, 20))
         await asyncio.sleep(0)
@@ -74,6 +78,23 @@ def test_who_does_not_wait_any_more_is_not_told() -> None:
         gate.set()
         answer: int = await workers.run(lambda: 7)
         return answer
+
+    assert asyncio.run(asked()) == 7
+    assert faults == []
+
+
+def test_where_no_thread_can_be_started_it_is_told_and_the_next_work_is_done(monkeypatch) -> None:
+    async def asked() -> int:
+        workers = Workers(1, "none")
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", no_thread)
+            with pytest.raises(Unavailable, match="no thread can be started"):
+                await workers.run(lambda: 7)
+        answer: int = await workers.run(lambda: 7)
+        return answer
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
     assert asyncio.run(asked()) == 7
 

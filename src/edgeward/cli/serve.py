@@ -49,6 +49,11 @@ if TYPE_CHECKING:
 @click.option(
     "--grpc-port", type=click.IntRange(0, 65535), metavar="N", help="Also gRPC (the extra grpc), on the same host."
 )
+@click.option(
+    "--mqtt", metavar="URL",
+    help="Also requests by MQTT (the extra mqtt): mqtt://BROKER/PREFIX, answered on PREFIX/MODEL/answer/ID.",
+)  # fmt: skip
+@click.option("--mqtt-password-file", type=PATH, metavar="FILE", help="The password of the user in that URL.")
 @click.option("--otlp", metavar="URL", help="Send metrics there by OTLP over HTTP (the extra otlp).")
 @click.option(
     "--otlp-every", "otlp_every_s", default=60.0, show_default=True, type=click.FloatRange(0.1), metavar="S",
@@ -76,6 +81,8 @@ def command(
     repository_api: bool,
     show_frames: bool,
     grpc_port: int | None,
+    mqtt: str | None,
+    mqtt_password_file: Path | None,
     otlp: str | None,
     otlp_every_s: float,
 ) -> None:
@@ -94,6 +101,8 @@ def command(
 
     if socket_group is not None and local is None:
         raise WrongInput("--socket-group is of the Unix socket", hint="--socket PATH --socket-group GROUP")
+    if mqtt_password_file is not None and mqtt is None:
+        raise WrongInput("--mqtt-password-file is of a broker", hint="--mqtt mqtt://USER@BROKER/PREFIX")
     if batch_wait_ms and batch is None:
         raise WrongInput("--batch-wait is of batches", hint="--batch 8 --batch-wait 2")
     with serve.bind(host, port) as listener:
@@ -117,6 +126,8 @@ def command(
         companions.append(serve.Watchdog(lambda: app.models, url))
         if grpc_port is not None:
             companions.append(_grpc(app, host, grpc_port))
+        if mqtt is not None:
+            companions.append(_mqtt(app, mqtt, mqtt_password_file))
         if otlp is not None:
             companions.append(_otlp(app, otlp, otlp_every_s))
         finished = serve.serve(app, listener, lambda: _tell_ready(models, url, local), companions, repository.reload)
@@ -132,6 +143,15 @@ def _grpc(app: "Application", host: str, port: int) -> "Companion":
     except ModuleNotFoundError as error:
         raise Unsupported(f"gRPC needs the package {error.name!r}", hint="pip install 'edgeward[grpc]'") from error
     return GrpcServer(app, host, port)
+
+
+def _mqtt(app: "Application", url: str, password_file: Path | None) -> "Companion":
+    try:
+        from edgeward.serve.mqtt_link import LinkOptions
+        from edgeward.serve.mqtt_server import MqttServer
+    except ModuleNotFoundError as error:
+        raise Unsupported(f"MQTT needs the package {error.name!r}", hint="pip install 'edgeward[mqtt]'") from error
+    return MqttServer(app, LinkOptions(url=url, password_file=None if password_file is None else str(password_file)))
 
 
 def _otlp(app: "Application", url: str, every_s: float) -> "Companion":

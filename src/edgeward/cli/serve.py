@@ -151,6 +151,10 @@ def _mqtt(app: "Application", url: str, password_file: Path | None) -> "Companio
         from edgeward.serve.mqtt_server import MqttServer
     except ModuleNotFoundError as error:
         raise Unsupported(f"MQTT needs the package {error.name!r}", hint="pip install 'edgeward[mqtt]'") from error
+    if password_file is not None and "@" not in url:
+        raise WrongInput(
+            "--mqtt-password-file is a user's, and the URL names none", hint="--mqtt mqtt://USER@BROKER/PREFIX"
+        )
     return MqttServer(app, LinkOptions(url=url, password_file=None if password_file is None else str(password_file)))
 
 

@@ -34,6 +34,8 @@ _ONNX: dict[int, Dtype] = {
     11: "float64", 12: "uint32", 13: "uint64",
 }  # fmt: skip
 _OPTIMIZED_OUT = 1
+_BODIES = (b'"\x02If', b'"\x04Loop', b'"\x04Scan')
+"""How ONNX files spell operators with graphs of their own, whose shapes OpenVINO does not tell of."""
 
 
 class Fault(Exception):
@@ -94,6 +96,7 @@ class Model:
     def __init__(self, data: bytes) -> None:
         if not data:
             raise Fault("it is empty")
+        self._has_bodies = any(word in data for word in _BODIES)
         read, size = "ov_core_read_model_from_memory_buffer", c_size_t(len(data))
         self._handle = _made("ov_model_free", lambda handle: _call(read, core(), data, size, None, byref(handle)))
         self.inputs, self.outputs = self._ports("input"), self._ports("output")
@@ -111,7 +114,8 @@ class Model:
         compiled = _made(
             "ov_compiled_model_free", lambda handle: _call("ov_core_compile_model", *about, byref(handle), *words)
         )
-        request = Request(compiled, shapes, len(self.outputs), may_fail=library().ov_model_is_dynamic(self._handle))
+        may_fail = self._has_bodies or library().ov_model_is_dynamic(self._handle)
+        request = Request(compiled, shapes, len(self.outputs), may_fail=may_fail)
         if [memory.shape for memory in request.inputs] != [*shapes]:
             raise Fault(f"its inputs are {[memory.shape for memory in request.inputs]}, wanted {[*shapes]}")
         return request

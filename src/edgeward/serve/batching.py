@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeward.infer import Predictor, Sample
+from edgeward.kit.errors import Unavailable
 from edgeward.serve.running import Asker, Late, Ran, batch_size, run
 from edgeward.serve.workers import Done, Workers
 
@@ -105,11 +106,18 @@ class Batcher:
                 await self._fill()
                 group = self._take()
                 if group:
-                    answers = await self._workers.run(self._run, group)
+                    answers = await self._answers(group)
                     for one, answer in zip(group, answers, strict=True):
                         one.done(answer)
         finally:
             self._task = None
+
+    async def _answers(self, group: Sequence[_Waiting]) -> Sequence[Ran | Exception]:
+        try:
+            found: Sequence[Ran | Exception] = await self._workers.run(self._run, group)
+        except Unavailable as error:  # there can be no thread
+            return [error] * len(group)
+        return found
 
     async def _fill(self) -> None:
         """Waits until a batch is full, or its first request has waited long enough."""

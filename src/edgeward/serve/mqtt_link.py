@@ -39,6 +39,7 @@ class Address:
         try:
             parts = urlsplit(url.removeprefix("edgex+"))
             port = parts.port
+            (parts.hostname or "").encode("idna")
         except ValueError as error:
             raise WrongInput(
                 f"{_without_secret(url)!r} is no address ({error}); wanted mqtt://HOST[:PORT]/TOPIC"

@@ -120,6 +120,21 @@ def test_a_run_that_fails_inside_is_told_where_the_answer_s_shape_is_fixed_too()
         session.run(feeds | {"shape": np.array([4, 5])})
 
 
+def test_a_run_that_fails_in_a_branch_is_told():
+    data = model(
+        "b (float[n] x, int64[2] shape, bool[1] ask) => (float[1] y) {"
+        "y = If (ask) <then_branch = t () => (float[1] a) { z = Reshape (x, shape)"
+        " all = Constant <value = int64[2] {0, 1}> () s = ReduceSum <keepdims = 0> (z, all)"
+        " one = Constant <value = int64[1] {1}> () a = Reshape (s, one) },"
+        "else_branch = e () => (float[1] c) { c = Constant <value = float[1] {7.0}> () }> }"
+    )
+    session = runtimes.load("openvino").load(data, threads=1)
+    feeds = {"x": np.arange(6, dtype=np.float32), "shape": np.array([2, 3]), "ask": np.array([True])}
+    assert session.run(feeds)[0].tolist() == [15]
+    with pytest.raises(Failed):
+        session.run(feeds | {"shape": np.array([4, 5])})
+
+
 def test_an_answer_stays_as_it_is_when_the_next_one_comes():
     session = runtimes.load("openvino").load(kept("float32", 1, 3), threads=1)
     ways = (lambda values: session.run({"x": values[None]})[0][0], lambda values: session.single.run(values)[0])

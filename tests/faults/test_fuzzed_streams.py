@@ -1,6 +1,7 @@
 """What comes over a wire damaged, by the ten thousand: a sample or one sentence each, and nothing stays behind."""
 
 import base64
+import ctypes
 import gc
 import json
 import random
@@ -84,7 +85,9 @@ def damaged(data, generator):
 
 
 def rss_bytes():
+    """What is resident once nothing waits to be collected or given back: free memory that malloc keeps is no leak."""
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
 
 

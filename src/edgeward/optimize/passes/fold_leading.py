@@ -11,39 +11,21 @@ nothing behind rounds the input.
 
 import math
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from edgeward.infer import Predictor, runtimes
 from edgeward.optimize.inspect import graph_inputs
+from edgeward.optimize.leading import Lead, along, lead_of, moved_by
 from edgeward.optimize.passes.base import Context, Pass, Passed
 from edgeward.optimize.wiring import Array, Wiring, attribute, pads_with_zeros
 from edgeward.records.candidate import Step
 
-_ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 _SAMPLES = 64
 _COARSER = 2.0
 """One bit of eight: more than the arithmetic costs."""
-
-
-class Lead(NamedTuple):
-    """value = gain · input + offset, both as arrays of the value's rank that broadcast to it; an array of its shape,
-    with 1 for a free dimension; the nodes that make it, and those of them that only move values."""
-
-    value: str
-    gain: Array
-    offset: Array
-    shaped: Array
-    nodes: tuple[onnx.NodeProto, ...] = ()
-    movers: tuple[onnx.NodeProto, ...] = ()
-    source: str = ""
-
-    @property
-    def arithmetic(self) -> list[onnx.NodeProto]:
-        return [node for node in self.nodes if node not in self.movers]
 
 
 class FoldLeading:
@@ -51,7 +33,7 @@ class FoldLeading:
 
     def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:
         wiring = Wiring(model)
-        leads = [_lead(wiring, source) for source in graph_inputs(wiring.model)]
+        leads = [lead_of(wiring, source) for source in graph_inputs(wiring.model)]
         leads = [lead for lead in leads if lead.arithmetic]
         if leads and step.options.get("rounded", True):
             feeds = _feeds(model, context)
@@ -61,24 +43,6 @@ class FoldLeading:
             return Passed(model, context.preprocess)
         del wiring.graph.value_info[:]
         return Passed(wiring.model, context.preprocess, tuple(done))
-
-
-def _lead(wiring: Wiring, source: onnx.ValueInfoProto) -> Lead:
-    """The arithmetic that an input goes through first; none of it where no weights could take it."""
-    shape = source.type.tensor_type.shape.dim
-    one = np.ones([1] * len(shape))
-    spread = np.broadcast_to(0, [max(1, dim.dim_value) for dim in shape])
-    none = lead = Lead(source.name, one, one * 0, spread, source=source.name)
-    if source.type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.UINT8) or not shape:
-        return none
-    while (node := wiring.sole_reader(lead.value)) is not None:
-        further = _behind(wiring, lead, node)
-        if further is None:
-            break
-        lead = further
-    if node is None or not np.isfinite(lead.gain).all() or not np.isfinite(lead.offset).all() or not lead.gain.all():
-        return none
-    return lead
 
 
 def _feeds(model: onnx.ModelProto, context: Context) -> dict[str, Array]:
@@ -101,7 +65,7 @@ def _coarser(wiring: Wiring, lead: Lead, feeds: Mapping[str, Array]) -> float:
         return 0.0  # bytes go into an integer kernel as they are
     low, high = min(0.0, float(raw.min())), max(0.0, float(raw.max()))
     for mover in lead.movers:
-        moved = _moved(wiring, mover, raw)
+        moved = moved_by(wiring, mover, raw)
         raw = raw.reshape(len(raw), -1) if moved is None else moved
     values = raw * lead.gain + lead.offset
     reach = max(0.0, float(values.max())) - min(0.0, float(values.min()))
@@ -119,62 +83,6 @@ def _folded(wiring: Wiring, lead: Lead) -> str:
     return f"the normalisation at the head of the graph went into the first {node.op_type}{rest}"
 
 
-def _behind(wiring: Wiring, lead: Lead, node: onnx.NodeProto) -> Lead | None:
-    """The lead as it is behind `node`, None where that is no arithmetic with constants and moves nothing we follow."""
-    if node.op_type in _ARITHMETIC:
-        return _after_arithmetic(wiring, lead, node)
-    if node.op_type == "BatchNormalization" and len(node.output) == 1 and lead.gain.ndim > 1:
-        scale, shift, mean, variance = (wiring.constant(node, index) for index in (1, 2, 3, 4))
-        if scale is None or shift is None or mean is None or variance is None:
-            return None
-        axes = (1, -1, *[1] * (lead.gain.ndim - 2))
-        gain = (scale / np.sqrt(variance.astype(np.float64) + attribute(node, "epsilon", 1e-5))).reshape(axes)
-        offset = shift.reshape(axes) - mean.reshape(axes) * gain
-        return _calculated(lead, node, lead.gain * gain, lead.offset * gain + offset)
-    moved = [_moved(wiring, node, part) for part in (lead.gain, lead.offset, lead.shaped)]
-    if node.op_type == "Flatten" and lead.gain.size == lead.offset.size == 1:
-        moved = [part.reshape(-1)[:1].reshape(1, 1) for part in (lead.gain, lead.offset, lead.shaped)]
-    gain, offset, shaped = moved
-    if gain is None or offset is None or shaped is None:
-        return None
-    return Lead(node.output[0], gain, offset, shaped, (*lead.nodes, node), (*lead.movers, node), lead.source)
-
-
-def _calculated(lead: Lead, node: onnx.NodeProto, gain: Array, offset: Array) -> Lead | None:
-    """None where the constants have more places than the value: then they make it larger."""
-    if any(size not in (1, there) for size, there in zip(gain.shape, lead.shaped.shape, strict=True)):
-        return None
-    if any(size not in (1, there) for size, there in zip(offset.shape, lead.shaped.shape, strict=True)):
-        return None
-    return lead._replace(value=node.output[0], gain=gain, offset=offset, nodes=(*lead.nodes, node))
-
-
-def _after_arithmetic(wiring: Wiring, lead: Lead, node: onnx.NodeProto) -> Lead | None:
-    place = list(node.input).index(lead.value)
-    values = wiring.constant(node, 1 - place)
-    if values is None or values.ndim > lead.gain.ndim or values.dtype != np.float32:
-        return None
-    if not np.isfinite(values).all() or (node.op_type == "Div" and (place == 1 or not values.all())):
-        return None
-    number: Array = values.astype(np.float64).reshape((*[1] * (lead.gain.ndim - values.ndim), *values.shape))
-    if node.op_type in ("Mul", "Div"):
-        factor = number if node.op_type == "Mul" else 1 / number
-        return _calculated(lead, node, lead.gain * factor, lead.offset * factor)
-    if node.op_type == "Sub" and place == 1:
-        return _calculated(lead, node, -lead.gain, number - lead.offset)
-    return _calculated(lead, node, lead.gain, lead.offset + (number if node.op_type == "Add" else -number))
-
-
-def _moved(wiring: Wiring, node: onnx.NodeProto, part: Array) -> Array | None:
-    """The array as it is behind an operator that only moves values, None where that is not known."""
-    if node.op_type == "Transpose":
-        return part.transpose(attribute(node, "perm", list(range(part.ndim))[::-1]))
-    if node.op_type == "Squeeze" and (axes := wiring.constant(node, 1)) is not None:
-        return part.squeeze(tuple(axes.tolist())) if all(part.shape[axis] == 1 for axis in axes) else None
-    to_float = node.op_type == "Cast" and attribute(node, "to", 0) == TensorProto.FLOAT
-    return part if to_float or node.op_type == "Identity" else None
-
-
 def _into(wiring: Wiring, node: onnx.NodeProto, lead: Lead) -> Array | None:
     """Folds the lead into the weights of `node`; returns the offset that must stay before it (of the input, not of the
     value), None where nothing was folded."""
@@ -185,18 +93,10 @@ def _into(wiring: Wiring, node: onnx.NodeProto, lead: Lead) -> Array | None:
     return folders[node.op_type](wiring, node, weight.astype(np.float64), lead) if node.op_type in folders else None
 
 
-def _along(part: Array, axis: int, length: int) -> Array | None:
-    """The array as one value for each of `length` places along `axis`, None where it varies along another."""
-    others = [size for place, size in enumerate(part.shape) if place != axis % part.ndim]
-    if any(size != 1 for size in others) or part.shape[axis] not in (1, length):
-        return None
-    return np.broadcast_to(part.reshape(-1), (length,))
-
-
 def _into_conv(wiring: Wiring, node: onnx.NodeProto, weight: Array, lead: Lead) -> Array | None:
     groups = attribute(node, "group", 1)
     channels = weight.shape[1] * groups
-    gain, offset = (_along(part, 1, channels) for part in (lead.gain, lead.offset))
+    gain, offset = (along(part, 1, channels) for part in (lead.gain, lead.offset))
     bias = wiring.constant(node, 2)
     if gain is None or offset is None:
         return None
@@ -218,7 +118,7 @@ def _into_conv(wiring: Wiring, node: onnx.NodeProto, weight: Array, lead: Lead) 
 def _into_gemm(wiring: Wiring, node: onnx.NodeProto, weight: Array, lead: Lead) -> Array | None:
     is_transposed = bool(attribute(node, "transB", 0))
     rows = weight.T if is_transposed else weight
-    gain, offset = (_along(part, 1, rows.shape[0]) for part in (lead.gain, lead.offset))
+    gain, offset = (along(part, 1, rows.shape[0]) for part in (lead.gain, lead.offset))
     bias, beta = wiring.constant(node, 2), attribute(node, "beta", 1.0)
     if gain is None or offset is None or attribute(node, "transA", 0):
         return None
@@ -234,7 +134,7 @@ def _into_gemm(wiring: Wiring, node: onnx.NodeProto, weight: Array, lead: Lead) 
 def _into_matmul(wiring: Wiring, node: onnx.NodeProto, weight: Array, lead: Lead) -> Array | None:
     if weight.ndim != 2:
         return None
-    gain, offset = (_along(part, -1, weight.shape[0]) for part in (lead.gain, lead.offset))
+    gain, offset = (along(part, -1, weight.shape[0]) for part in (lead.gain, lead.offset))
     if gain is None or offset is None:
         return None
     wiring.set_constant(node, 1, (weight * gain[:, None]).astype(np.float32))

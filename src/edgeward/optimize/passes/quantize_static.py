@@ -22,6 +22,7 @@ from edgeward.kit.errors import Unsupported, WrongInput
 from edgeward.optimize import mse_ranges
 from edgeward.optimize.named_layers import HEAVY, around, layers_of, with_names
 from edgeward.optimize.passes.base import RAW_FLOAT, STAYS_FLOAT, Context, Pass, Passed
+from edgeward.optimize.zero_point import with_zero_point
 from edgeward.records.candidate import Step
 from edgeward.records.model import Preprocess
 
@@ -72,6 +73,10 @@ class QuantizeStatic:
             _leave_unrounded(quantised)
         free = options["entry"] == "bytes" and _enter_for_free(quantised)
         notes = (*_told(model, kept), *(("the raw sample enters quantised as it is",) if free else ()))
+        if options["entry"] == "cast" and options.get("activations", "uint8") == "uint8":
+            entering = with_zero_point(quantised, model, _NOT_QUITE_ONE)
+            if entering is not None:
+                quantised, notes = entering, (*notes, "the mean is the zero point of the raw bytes")
         return Passed(quantised, context.preprocess, notes)
 
 

@@ -1,6 +1,7 @@
 """int8 with the layers in float that are faster so: those that the runtime's integer kernels lose on, and the last.
 
-Depthwise convolutions are such layers in LiteRT, first convolutions over few channels in ONNX Runtime. Rules only.
+Depthwise convolutions are such layers in LiteRT, first convolutions over few channels in ONNX Runtime. Their weights
+are stored in float16, which takes half the room and no time. Rules only.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -39,7 +40,8 @@ def quicker(
     if slow == last:
         del wanted[_QUICK]
     for name, kept in wanted.items():
-        recipe = replace(base, name=f"{base.name}-{name}", steps=tuple(_keeping(step, kept) for step in base.steps))
+        *steps, last_step = (_keeping(step, kept) for step in base.steps)
+        recipe = replace(base, name=f"{base.name}-{name}", steps=(*steps, Step(use="half"), last_step))
         if kept and len(kept) < len(layers) and recipe.name not in seen:
             yield recipe
 

@@ -7,7 +7,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgeward.infer import runtimes
 from edgeward.kit.errors import WrongInput
-from edgeward.optimize import passes
+from edgeward.optimize import exporters, passes
 from edgeward.records.candidate import Step
 
 SAMPLES = [{"x": np.random.default_rng(i).normal(size=(3, 8, 8)).astype(np.float32)} for i in range(8)]
@@ -86,11 +86,44 @@ def test_operators_that_meet_large_values_on_samples_stay_float32():
     assert "stay float32" in notes[0]
 
 
-def test_a_quantised_model_is_none_for_it():
-    context = passes.Context(SAMPLES, "tensor", ())
-    made = passes.load("quantize-static").apply(conv_net(), Step(use="quantize-static"), context).model
+def quantised(**options):
+    context, step = passes.Context(SAMPLES, "tensor", ()), Step(use="quantize-static", options=options)
+    return passes.load("quantize-static").apply(conv_net(channels=3, kernel=5, pads=(2,) * 4), step, context).model
+
+
+def test_a_quantised_model_stays_as_it_is():
+    made = quantised()
+    same, _, notes = halved(made)
+    assert same.SerializeToString() == made.SerializeToString()
+    assert notes == ()
     with pytest.raises(passes.DoesNotApply, match="eight bits"):
-        halved(made)
+        halved(made, compute="float16")
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino", "litert"])
+def test_what_a_quantised_model_has_left_in_float_takes_half_the_room(runtime):
+    made = quantised(keep_float="conv", per_channel=True)
+    small, _, notes = halved(made)
+    assert notes == ("1 weights are stored in float16",)
+    files = [exporters.load(runtimes.load(runtime).formats[0]).export(model).data for model in (made, small)]
+    weights = 4 * 3 * 5 * 5
+    assert len(files[0]) - len(files[1]) > 1.3 * weights, "two bytes each, less what says so"
+    first, second = (
+        [runtimes.load(runtime).load(data, threads=1).run({"x": sample["x"][None]})[0] for sample in SAMPLES]
+        for data in files
+    )
+    assert np.abs(np.subtract(first, second)).max() < 0.02 * np.abs(first).max()
+
+
+def test_weights_take_half_the_room_in_a_litert_file_too():
+    model = conv_net(channels=16, size=8, kernel=5, pads=(2,) * 4)
+    samples = [{"x": np.random.default_rng(i).normal(size=(16, 8, 8)).astype(np.float32)} for i in range(8)]
+    made, _, _ = halved(model, samples)
+    whole, small = (exporters.load("litert").export(one).data for one in (model, made))
+    assert len(whole) - len(small) > 1.8 * 4 * 16 * 5 * 5
+    session = runtimes.load("litert").load(small, threads=1)
+    got = np.concatenate([session.run({"x": sample["x"][None]})[0] for sample in samples])
+    np.testing.assert_allclose(got, answers(made, samples), rtol=1e-5, atol=1e-5)
 
 
 def test_other_types_are_told():

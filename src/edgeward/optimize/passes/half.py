@@ -5,7 +5,7 @@ answers move by the rounding of weights, one part in two thousand, and the speed
 everything between the first and the last Cast is float16, for machines that multiply it (Arm with fp16 arithmetic,
 GPUs); ONNX Runtime on x86 has no such kernels and computes those nodes in float32. What float16 cannot hold, beyond
 ±65504, stays float32: constants, and operators that meet such values on calibration samples; so do operators that
-runtimes have no float16 form of.
+runtimes have no float16 form of. Of a quantised model the weights that were left in float are stored so.
 
 (ONNX Runtime's own `float16.convert_float_to_float16` was tried: it passes values between two operators that stay
 float32 through float16, where they become infinite, and clips constants to its range.)
@@ -33,6 +33,7 @@ _WITH_HALF_KERNELS = frozenset((
     "Sigmoid", "Slice", "Softmax", "SpaceToDepth", "Split", "Sqrt", "Squeeze", "Sub", "Tanh", "Transpose", "Unsqueeze",
     "Where",
 ))  # fmt: skip
+_ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 _LEAST_WEIGHTS = 64
 """Below so many a Cast costs more than it saves."""
 
@@ -44,19 +45,26 @@ class Half:
         compute = step.options.get("compute", "float32")
         if compute not in ("float32", "float16"):
             raise WrongInput(f"half: compute is {compute!r}, wanted float32 or float16")
-        if any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in model.graph.node):
+        is_quantised = any(node.op_type in _ROUNDING for node in model.graph.node)
+        if is_quantised and compute == "float16":
             raise DoesNotApply("its weights are in eight bits or fewer already")
-        made, note = _stored(model) if compute == "float32" else _computed(model, context)
-        return Passed(made, context.preprocess, (note,))
+        made, *notes = _stored(model) if compute == "float32" else _computed(model, context)
+        if not notes and not is_quantised:
+            raise DoesNotApply("there are no float32 weights in it that float16 could hold")
+        return Passed(made, context.preprocess, tuple(notes))
 
 
-def _stored(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
+def _stored(model: onnx.ModelProto) -> tuple[onnx.ModelProto, *tuple[str, ...]]:
+    """The model with its weights in float16, and a note; none where it has no such weights."""
     wiring = Wiring(model)
     count, left = 0, 0
     for tensor in list(wiring.graph.initializer):
         values = numpy_helper.to_array(tensor)
-        if values.dtype != np.float32 or values.size < _LEAST_WEIGHTS or tensor.name not in wiring.readers:
+        readers = wiring.readers.get(tensor.name, [])
+        if values.dtype != np.float32 or values.size < _LEAST_WEIGHTS or not readers:
             continue
+        if any(node.op_type in _ROUNDING for node in readers):
+            continue  # scales
         if not _holds(values):
             left += 1
             continue
@@ -65,7 +73,7 @@ def _stored(model: onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
         wiring.insert(0, helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
         count += 1
     if not count:
-        raise DoesNotApply("there are no float32 weights in it that float16 could hold")
+        return (model,)
     kept = f"; {left} stay float32, whose values float16 cannot hold" if left else ""
     return wiring.model, f"{count} weights are stored in float16{kept}"
 

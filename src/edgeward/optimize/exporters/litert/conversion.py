@@ -32,7 +32,7 @@ class Conversion:
     def __init__(self, graph: Graph, handlers: Mapping[str, Handler]) -> None:
         self.graph = graph
         self.flat = FlatModel()
-        self.values = Values(self.flat)
+        self.values = Values(self.flat, halves=any(one.dtype == np.float16 for one in graph.constants.values()))
         self._handlers = handlers
         self._named: dict[str, Value] = {}
         self._done: set[str] = set()

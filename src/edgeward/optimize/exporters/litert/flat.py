@@ -26,6 +26,7 @@ _INT8_VERSIONS = {
     "TRANSPOSE": 2, "TRANSPOSE_CONV": 3,
 }  # fmt: skip
 """The operator version that brought int8, so that an older runtime refuses the file instead of misreading it."""
+_HALF_VERSIONS = {"DEQUANTIZE": 3}
 _LAST_BUILTIN_IN_ONE_BYTE = 127
 
 
@@ -118,7 +119,8 @@ class FlatModel:
         return int(self._tensors[tensor].type)
 
     def _code(self, name: str, dtype: int) -> int:
-        version = _INT8_VERSIONS.get(name, 1) if dtype == schema.TensorType.INT8 else 1
+        versions = {schema.TensorType.INT8: _INT8_VERSIONS, schema.TensorType.FLOAT16: _HALF_VERSIONS}
+        version = versions.get(dtype, {}).get(name, 1)
         return self._codes.setdefault((getattr(schema.BuiltinOperator, name), version), len(self._codes))
 
 

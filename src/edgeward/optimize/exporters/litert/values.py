@@ -16,6 +16,8 @@ from edgeward.optimize.exporters.litert.flat import FlatModel, Quantisation
 Permutation = tuple[int, ...]
 
 CHANNELS_LAST: Permutation = (0, 2, 3, 1)
+_LEAST_HALVED = 64
+"""Below so many numbers an operator takes more room than their halves save."""
 
 
 class Value(NamedTuple):
@@ -60,10 +62,12 @@ def dequantised(values: NDArray[Any], quantisation: Quantisation, axis: int) -> 
 
 
 class Values:
-    """Changes of form: order, float or quantised. Each is made once."""
+    """Changes of form: order, float or quantised. Each is made once. With `halves`, float constants that float16 holds
+    are kept in that."""
 
-    def __init__(self, flat: FlatModel) -> None:
+    def __init__(self, flat: FlatModel, *, halves: bool = False) -> None:
         self.flat = flat
+        self._halves = halves
         self._made: dict[tuple[Any, ...], Value] = {}
 
     def ordered(self, value: Value, order: Permutation) -> Value:
@@ -125,6 +129,8 @@ class Values:
         quantisation = value.quantisation
         if quantisation is not None and not quantisation.is_per_tensor:
             quantisation = quantisation._replace(axis=value.order.index(quantisation.axis))
+        if self._halves and quantisation is None and _fits_half(stored):
+            return self._once(("half", stored.shape, stored.tobytes()), lambda: self._from_half(stored)).tensor
         return self.flat.constant(stored, quantisation)
 
     def new(
@@ -163,12 +169,27 @@ class Values:
         self.flat.operator("DEQUANTIZE", [value.tensor], [result.tensor], schema.DequantizeOptionsT())
         return result
 
+    def _from_half(self, stored: NDArray[Any]) -> Value:
+        """A constant kept in two bytes a number. The runtime makes floats of it once, when the model is loaded."""
+        half = self.flat.constant(stored.astype(np.float16))
+        result = self.new(stored.shape, plain(stored.ndim), "float32")
+        self.flat.operator("DEQUANTIZE", [half], [result.tensor], schema.DequantizeOptionsT())
+        return result
+
     def _quantise(self, value: Value, quantisation: Quantisation) -> Value:
         if value.dtype not in ("float32", "int8", "uint8"):
             raise Unsupported(f"LiteRT: {value.dtype} cannot be quantised to int8")
         result = self.new(value.shape, value.order, "int8", quantisation)
         self.flat.operator("QUANTIZE", [value.tensor], [result.tensor], schema.QuantizeOptionsT())
         return result
+
+
+def _fits_half(values: NDArray[Any]) -> bool:
+    """Whether float16 holds each of these numbers as it is."""
+    if values.dtype != np.float32 or values.size < _LEAST_HALVED:
+        return False
+    with np.errstate(over="ignore"):
+        return bool((values.astype(np.float16).astype(np.float32) == values).all())
 
 
 def _same_sequence(value: Value, order: Permutation) -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeward.infer.geometry import image_size, placement_of
-from edgeward.infer.postprocess import boxes_of, class_count, detections_of, kept_of, overlaps
+from edgeward.infer.postprocess import boxes_of, class_count, detections_of, kept_of, overlaps, softmax
 from edgeward.kit.errors import Failed, WrongInput
 from edgeward.measure.quality import METRICS, check_targets, drop, interval
 from edgeward.records.model import Detect, Resize, TensorSpec
@@ -225,3 +225,54 @@ def test_height_and_width_of_pictures_and_of_planes():
     assert [image_size(shape) for shape in ((9, 8), (9, 8, 3), (3, 9, 8), (1, 9, 8))] == [(9, 8)] * 4
     with pytest.raises(WrongInput, match="boxes and masks stand in images"):
         image_size((5,))
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    seed=st.integers(0, 10**6), layout=st.sampled_from(["rows", "columns", "pair"]),
+    activation=st.sampled_from(["none", "sigmoid", "softmax"]), objectness=st.booleans(), background=st.booleans(),
+    threshold=st.one_of(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.floats(0, 1)),
+    dtype=st.sampled_from(["f2", "f4", "f8"]),
+)  # fmt: skip
+def test_what_reaches_the_threshold_is_found_as_by_looking_at_each_score(
+    seed, layout, activation, objectness, background, threshold, dtype
+):
+    generator, objectness = np.random.default_rng(seed), objectness and layout != "pair"
+    anchors, columns = generator.integers(0, 30), generator.integers(2, 6) + objectness + background
+    raw = (
+        generator.normal(size=(anchors, columns)) * 4 if activation != "none" else generator.random((anchors, columns))
+    )
+    raw = (np.round(raw * 10) / 10 if generator.random() < 0.5 else raw).astype(
+        dtype
+    )  # tenths tie, and meet thresholds
+    boxes = (generator.random((anchors, 4)) * 20).astype(dtype)
+    head = np.concatenate([boxes, raw], axis=1)
+    step = Detect(
+        layout=layout, box_format="cxcywh", sigmoid=activation == "sigmoid", softmax=activation == "softmax",
+        objectness=objectness, background=background, score_threshold=threshold, iou_threshold=1.0, most=1000,
+    )  # fmt: skip
+    outputs = {"rows": [head], "columns": [np.ascontiguousarray(head.T)], "pair": [boxes, raw]}[layout]
+    scores = raw.astype(np.float64)
+    scores = 1 / (1 + np.exp(-scores)) if activation == "sigmoid" else scores
+    scores = scores[:, :1] * scores[:, 1:] if objectness else scores
+    scores = softmax(scores).astype(np.float64) if activation == "softmax" else scores
+    scores = scores[:, 1:] if background else scores
+    wanted = [
+        (scores[place, label], label, boxes[place, 0])
+        for place in range(anchors)
+        for label in range(scores.shape[1])
+        if scores[place, label] >= max(threshold, 1e-9)
+    ]
+    wanted.sort(key=lambda one: -one[0])
+    found = detections_of(step, outputs, height=10, width=10)
+    assert [one[1] for one in wanted] == found[:, 5].tolist()
+    np.testing.assert_allclose(found[:, 4], [one[0] for one in wanted], rtol=1e-6)
+    np.testing.assert_allclose((found[:, 0] + found[:, 2]) / 2, [one[2] for one in wanted], atol=1e-4)
+
+
+@pytest.mark.parametrize("place", [(0, 1), (3, 2), (3, 5)])
+def test_nan_anywhere_is_told(place):
+    head = HEAD.copy()
+    head[place] = np.nan
+    with pytest.raises(Failed, match="NaN"):
+        detections_of(ROWS, [head], height=9, width=9)

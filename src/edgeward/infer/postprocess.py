@@ -1,8 +1,8 @@
 """Output tensors to the answer: classes, and boxes."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from math import exp
+from functools import lru_cache, partial
+from math import exp, inf, isnan, log
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from edgeward.kit.errors import Failed, WrongInput
 from edgeward.records.model import Anomaly, Classify, Detect, Keypoints, Postprocess, Segment, TensorSpec
 
 _FEW_CLASSES = 32
+_NO_NUMBER = "the model's answer holds NaN, which is no box and no score"
+_SURE = 20.0
+"""The sigmoid of it is 1, but for 2 parts in 10⁹."""
 _MOST_CONSIDERED = 1000
 """So many boxes, best first, are looked at for overlaps: one image's NMS stays within milliseconds."""
 
@@ -85,10 +88,13 @@ def boxes_of(
     corners = placed.to_raw(corners)
     edges = np.array((size[1], size[0], size[1], size[0]), np.float64)
     places = np.minimum(np.maximum(corners, 0.0), edges).round(4).tolist()
-    return tuple(
-        Box(labels[index] if index < len(labels) else str(index), index, score, *place)
-        for index, score, place in zip(indices.tolist(), scores.round(4).tolist(), places, strict=True)
-    )
+    known = len(labels)
+    return tuple([
+        Box(labels[index] if index < known else str(index), index, score, left, top, right, bottom)
+        for index, score, (left, top, right, bottom) in zip(
+            indices.tolist(), scores.round(4).tolist(), places, strict=True
+        )
+    ])  # fmt: skip
 
 
 def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int) -> NDArray[np.float32]:
@@ -105,22 +111,78 @@ def _found(
     step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Corners, score and class of each box that is left, best first."""
-    boxes, scores = boxes_and_scores(step, outputs)
-    if np.isnan(boxes).any() or np.isnan(scores).any():
-        raise Failed("the model's answer holds NaN, which is no box and no score")
-    places, labels = np.nonzero(scores >= max(step.score_threshold, 1e-9))
-    chosen = scores[places, labels]
-    order = np.argsort(-chosen, kind="stable")[:_MOST_CONSIDERED]
+    boxes, scores = _layout(step, outputs)
+    by_logit = step.sigmoid and not step.objectness and scores.dtype.kind == "f" and step.layout != "selected"
+    if not by_logit:
+        scores = _activated(step, scores)
+    scores = _of_classes(step, scores)
+    least = max(step.score_threshold, 1e-9)
+    places, labels, chosen = _above(scores, _floor(least, scores.dtype.char, sigmoid=by_logit))
+    if isnan(boxes.max(initial=-inf)):
+        raise Failed(_NO_NUMBER)
+    if by_logit:
+        chosen = _sigmoid(chosen)
+        enough = chosen >= least
+        places, labels, chosen = places[enough], labels[enough], chosen[enough]
+    order = (-chosen).argsort(kind="stable")[:_MOST_CONSIDERED]
     places, labels, chosen = places[order], labels[order], chosen[order]
     corners = _corners(step, _decoded(step, boxes, places), height, width)
     if step.layout == "selected":
         return corners[: step.most], chosen[: step.most], labels[: step.most]
-    kept = kept_of(corners, labels, iou_threshold=step.iou_threshold, most=step.most)
+    kept = np.array(kept_of(corners, labels, iou_threshold=step.iou_threshold, most=step.most), np.intp)
     return corners[kept], chosen[kept], labels[kept]
+
+
+def _above(scores: NDArray[Any], floor: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Anchor, class and score of all that reach `floor`, anchor by anchor. Raises Failed where one is NaN."""
+    best = scores.max(axis=1, initial=-inf)
+    if isnan(best.max(initial=-inf)):
+        raise Failed(_NO_NUMBER)
+    (hot,) = (best >= floor).nonzero()  # few of thousands: the rest is not looked at again
+    few = scores[hot]
+    rows, labels = (few >= floor).nonzero()
+    return hot[rows], labels, few[rows, labels].astype(np.float64)
+
+
+@lru_cache(maxsize=16)
+def _floor(least: float, kind: str, *, sigmoid: bool) -> Any:
+    """The smallest number of this type that is `least` or more, or a little below what has `least` for a sigmoid."""
+    if sigmoid:
+        least = log(least / (1 - least)) - 1e-3 if least < 1 - 1e-9 else _SURE
+    floor = np.dtype(kind).type(least)
+    return floor if float(floor) >= least else np.nextafter(floor, floor.dtype.type(inf))
 
 
 def boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Anchors × 4 as the model gives them, and scores of anchors × classes. Raises WrongInput for another layout."""
+    boxes, scores = _layout(step, outputs)
+    return boxes.astype(np.float64), _of_classes(step, _activated(step, scores)).astype(np.float64)
+
+
+def _of_classes(step: Detect, scores: NDArray[Any]) -> NDArray[Any]:
+    return scores[:, 1:] if step.background and step.layout != "selected" else scores
+
+
+def _activated(step: Detect, scores: NDArray[Any]) -> NDArray[Any]:
+    """Scores in the range that the step says; as they are where it says nothing."""
+    if step.layout == "selected" or not (step.sigmoid or step.objectness or step.softmax):
+        return scores if scores.dtype.kind == "f" else scores.astype(np.float64)
+    scores = scores.astype(np.float64)
+    if step.sigmoid:
+        scores = _sigmoid(scores)
+    if step.objectness:
+        scores = scores[:, :1] * scores[:, 1:]
+    if step.softmax:
+        scores = softmax(scores).astype(np.float64)
+    return scores
+
+
+def _sigmoid(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(-np.clip(values, -60, 60)))
+
+
+def _layout(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Boxes and scores as they stand in the outputs, anchors first."""
     shapes = " and ".join("x".join(map(str, output.shape)) for output in outputs)
     if step.layout == "selected":
         return _selected(outputs[0], shapes)
@@ -132,23 +194,17 @@ def boxes_and_scores(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDA
         if head.ndim != 2 or head.shape[1] < least:
             wanted = f"{least - 1} + classes numbers"
             raise WrongInput(f"detections in {step.layout} are {wanted} for each anchor; the output is {shapes}")
-        boxes, scores = head[:, :4].astype(np.float64), head[:, 4:].astype(np.float64)
-    if step.sigmoid:
-        scores = 1 / (1 + np.exp(-np.clip(scores, -60, 60)))
-    if step.objectness:
-        scores = scores[:, :1] * scores[:, 1:]
-    if step.softmax:
-        scores = softmax(scores).astype(np.float64)
-    return boxes, scores[:, 1:] if step.background else scores
+        boxes, scores = head[:, :4], head[:, 4:]
+    return boxes, scores
 
 
-def _pair(outputs: Sequence[NDArray[Any]], shapes: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _pair(outputs: Sequence[NDArray[Any]], shapes: str) -> tuple[NDArray[Any], NDArray[Any]]:
     if len(outputs) < 2 or any(output.ndim != 2 for output in outputs[:2]) or len(outputs[0]) != len(outputs[1]):
         raise WrongInput(f"a pair of boxes and scores is anchors x 4 and anchors x classes; the outputs are {shapes}")
     boxes, scores = (outputs[0], outputs[1]) if outputs[0].shape[1] == 4 else (outputs[1], outputs[0])
     if boxes.shape[1] != 4:
         raise WrongInput(f"none of the two outputs, {shapes}, is anchors x 4")
-    return boxes.astype(np.float64), scores.astype(np.float64)
+    return boxes, scores
 
 
 def _selected(rows: NDArray[Any], shapes: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -156,7 +212,7 @@ def _selected(rows: NDArray[Any], shapes: str) -> tuple[NDArray[np.float64], NDA
     if rows.ndim != 2 or rows.shape[1] != 6:
         raise WrongInput(f"selected detections are boxes x 6 (box, score, class number); the output is {shapes}")
     if np.isnan(rows).any():
-        raise Failed("the model's answer holds NaN, which is no box and no score")
+        raise Failed(_NO_NUMBER)
     labels = rows[:, 5].astype(np.int64)
     real = labels >= 0
     scores = np.zeros((len(rows), int(labels.max(initial=0)) + 1))
@@ -164,15 +220,16 @@ def _selected(rows: NDArray[Any], shapes: str) -> tuple[NDArray[np.float64], NDA
     return rows[:, :4].astype(np.float64), scores
 
 
-def _decoded(step: Detect, boxes: NDArray[np.float64], places: NDArray[np.int64]) -> NDArray[np.float64]:
+def _decoded(step: Detect, boxes: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
     """The boxes at these places of the head; changes of priors are made middles and sizes, in shares of the input."""
+    chosen = boxes[places].astype(np.float64)
     if not step.priors:
-        return boxes[places]
+        return chosen
     priors = priors_of(step)
     if len(priors) != len(boxes):
         raise WrongInput(f"there are {len(priors)} priors, the output has {len(boxes)} boxes")
     turned = step.box_format == "cycxhw"
-    changes = boxes[places][:, [1, 0, 3, 2]] if turned else boxes[places]
+    changes = chosen[:, [1, 0, 3, 2]] if turned else chosen
     priors, changes = priors[places], changes * step.variances
     middles = priors[:, :2] + changes[:, :2] * priors[:, 2:]
     decoded = np.concatenate([middles, priors[:, 2:] * np.exp(np.clip(changes[:, 2:], -60, 60))], axis=1)
@@ -216,8 +273,10 @@ def _corners(step: Detect, boxes: NDArray[np.float64], height: int, width: int) 
     if step.box_format in ("yxyx", "cycxhw"):
         boxes = boxes[:, [1, 0, 3, 2]]
     if step.box_format in ("cxcywh", "cycxhw"):
-        half = boxes[:, 2:] / 2
-        boxes = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
+        middles, halves = boxes[:, :2], boxes[:, 2:] / 2
+        boxes = np.empty_like(boxes)
+        np.subtract(middles, halves, out=boxes[:, :2])
+        np.add(middles, halves, out=boxes[:, 2:])
     return boxes * np.array([width, height, width, height]) if step.normalized or step.priors else boxes
 
 
@@ -237,21 +296,23 @@ def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, 
     kept: list[int] = []
     of_class: dict[int, list[tuple[float, float, float, float, float]]] = {}
     share = iou_threshold / (1 + iou_threshold)  # overlap > threshold × union, where union = areas - overlap
-    for place, ((left, top, right, bottom), label) in enumerate(
-        zip(boxes[:, :4].tolist(), labels.tolist(), strict=True)
+    sides = boxes.T[:4]
+    widths, heights = np.maximum(sides[2:] - sides[:2], 0)
+    needs = (widths * heights * share).tolist()
+    for place, (left, top, right, bottom, need, label) in enumerate(
+        zip(*sides.tolist(), needs, labels.tolist(), strict=True)
     ):
-        area = (right - left) * (bottom - top) if right > left and bottom > top else 0.0
         better = of_class.get(label)
         if better is None:
             better = of_class[label] = []
-        for left_, top_, right_, bottom_, area_ in better:
+        for left_, top_, right_, bottom_, need_ in better:
             wide = (right if right < right_ else right_) - (left if left > left_ else left_)
             if wide > 0:
                 high = (bottom if bottom < bottom_ else bottom_) - (top if top > top_ else top_)
-                if high > 0 and wide * high > share * (area + area_):
+                if high > 0 and wide * high > need + need_:
                     break
         else:
-            better.append((left, top, right, bottom, area))
+            better.append((left, top, right, bottom, need))
             kept.append(place)
             if len(kept) == most:
                 break

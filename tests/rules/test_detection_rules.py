@@ -230,9 +230,10 @@ def test_height_and_width_of_pictures_and_of_planes():
 @settings(deadline=None, max_examples=200)
 @given(
     seed=st.integers(0, 10**6), layout=st.sampled_from(["rows", "columns", "pair"]),
-    activation=st.sampled_from(["none", "sigmoid", "softmax"]), objectness=st.booleans(), background=st.booleans(),
+    activation=st.sampled_from(["none", "sigmoid", "softmax", "both"]), objectness=st.booleans(),
+    background=st.booleans(),
     threshold=st.one_of(st.sampled_from([0.0, 0.1, 0.5, 1.0]), st.floats(0, 1)),
-    dtype=st.sampled_from(["f2", "f4", "f8"]),
+    dtype=st.sampled_from(["f2", "f4", "f8", "i4", "u1"]),
 )  # fmt: skip
 def test_what_reaches_the_threshold_is_found_as_by_looking_at_each_score(
     seed, layout, activation, objectness, background, threshold, dtype
@@ -242,20 +243,20 @@ def test_what_reaches_the_threshold_is_found_as_by_looking_at_each_score(
     raw = (
         generator.normal(size=(anchors, columns)) * 4 if activation != "none" else generator.random((anchors, columns))
     )
-    raw = (np.round(raw * 10) / 10 if generator.random() < 0.5 else raw).astype(
-        dtype
-    )  # tenths tie, and meet thresholds
+    raw = np.round(raw * 10) / 10 if generator.random() < 0.5 else raw  # tenths tie, and meet thresholds
+    raw = (raw if dtype.startswith("f") else np.abs(np.rint(raw * 3))).astype(dtype)
     boxes = (generator.random((anchors, 4)) * 20).astype(dtype)
     head = np.concatenate([boxes, raw], axis=1)
     step = Detect(
-        layout=layout, box_format="cxcywh", sigmoid=activation == "sigmoid", softmax=activation == "softmax",
+        layout=layout, box_format="cxcywh", sigmoid=activation in ("sigmoid", "both"),
+        softmax=activation in ("softmax", "both"),
         objectness=objectness, background=background, score_threshold=threshold, iou_threshold=1.0, most=1000,
     )  # fmt: skip
     outputs = {"rows": [head], "columns": [np.ascontiguousarray(head.T)], "pair": [boxes, raw]}[layout]
     scores = raw.astype(np.float64)
-    scores = 1 / (1 + np.exp(-scores)) if activation == "sigmoid" else scores
+    scores = 1 / (1 + np.exp(-scores)) if step.sigmoid else scores
     scores = scores[:, :1] * scores[:, 1:] if objectness else scores
-    scores = softmax(scores).astype(np.float64) if activation == "softmax" else scores
+    scores = softmax(scores).astype(np.float64) if step.softmax else scores
     scores = scores[:, 1:] if background else scores
     wanted = [
         (scores[place, label], label, boxes[place, 0])
@@ -268,6 +269,20 @@ def test_what_reaches_the_threshold_is_found_as_by_looking_at_each_score(
     assert [one[1] for one in wanted] == found[:, 5].tolist()
     np.testing.assert_allclose(found[:, 4], [one[0] for one in wanted], rtol=1e-6)
     np.testing.assert_allclose((found[:, 0] + found[:, 2]) / 2, [one[2] for one in wanted], atol=1e-4)
+
+
+def test_whole_numbers_are_boxes_too():
+    step = Detect(layout="pair", box_format="xyxy")
+    found = detections_of(step, [HEAD[:, :4].astype(np.int32), HEAD[:, 4:]], height=100, width=100)
+    assert found[:, 4].tolist() == pytest.approx([0.9, 0.7, 0.3])
+
+
+@pytest.mark.filterwarnings("error")
+def test_boxes_without_end_and_of_few_bits_are_compared():
+    endless = np.array([[-np.inf, 0, np.inf, 9], [-np.inf, 0, np.inf, 9], [-np.inf, 0, -np.inf, 9]])
+    assert kept_of(endless, np.zeros(3), iou_threshold=0.5, most=9)[0] == 0
+    wide = np.array([[0, 0, 300, 300], [1, 1, 301, 301]], np.float16)
+    assert kept_of(wide, np.zeros(2), iou_threshold=0.5, most=9) == [0]
 
 
 @pytest.mark.parametrize("place", [(0, 1), (3, 2), (3, 5)])

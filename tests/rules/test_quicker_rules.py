@@ -41,6 +41,7 @@ def test_layers_that_lose_by_int8_stay_in_float_and_the_last_one_is_tried_so():
     assert (quick.name, kept_float(quick)) == ("litert-int8-minmax-quick", ["depthwise"])
     assert (tail.name, kept_float(tail)) == ("litert-int8-minmax-tail", ["last"])
     assert (both.name, kept_float(both)) == ("litert-int8-minmax-quick-tail", ["depthwise", "last"])
+    assert [step.use for step in quick.steps][-2:] == ["half", "strip"]
     assert is_quicker(quick)
     assert not is_quicker(base)
 

@@ -112,13 +112,14 @@ def _found(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Corners, score and class of each box that is left, best first."""
     boxes, scores = _layout(step, outputs)
-    by_logit = step.sigmoid and not step.objectness and scores.dtype.kind == "f" and step.layout != "selected"
+    alone = step.sigmoid and not (step.objectness or step.softmax)
+    by_logit = alone and scores.dtype.kind == "f" and step.layout != "selected"
     if not by_logit:
         scores = _activated(step, scores)
     scores = _of_classes(step, scores)
     least = max(step.score_threshold, 1e-9)
     places, labels, chosen = _above(scores, _floor(least, scores.dtype.char, sigmoid=by_logit))
-    if isnan(boxes.max(initial=-inf)):
+    if boxes.dtype.kind == "f" and isnan(boxes.max(initial=-inf)):
         raise Failed(_NO_NUMBER)
     if by_logit:
         chosen = _sigmoid(chosen)
@@ -296,9 +297,10 @@ def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, 
     kept: list[int] = []
     of_class: dict[int, list[tuple[float, float, float, float, float]]] = {}
     share = iou_threshold / (1 + iou_threshold)  # overlap > threshold × union, where union = areas - overlap
-    sides = boxes.T[:4]
-    widths, heights = np.maximum(sides[2:] - sides[:2], 0)
-    needs = (widths * heights * share).tolist()
+    sides = boxes.T[:4].astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        widths, heights = np.maximum(sides[2:] - sides[:2], 0)
+        needs = (widths * heights * share).tolist()
     for place, (left, top, right, bottom, need, label) in enumerate(
         zip(*sides.tolist(), needs, labels.tolist(), strict=True)
     ):

@@ -40,8 +40,10 @@ def quicker(
     if slow == last:
         del wanted[_QUICK]
     for name, kept in wanted.items():
-        *steps, last_step = (_keeping(step, kept) for step in base.steps)
-        recipe = replace(base, name=f"{base.name}-{name}", steps=(*steps, Step(use="half"), last_step))
+        steps = [_keeping(step, kept) for step in base.steps]
+        end = len(steps) - (steps[-1].use == "strip")
+        steps.insert(end, Step(use="half"))
+        recipe = replace(base, name=f"{base.name}-{name}", steps=tuple(steps))
         if kept and len(kept) < len(layers) and recipe.name not in seen:
             yield recipe
 

@@ -18,6 +18,8 @@ from edgeward.optimize.leading import Lead, along, lead_of
 from edgeward.optimize.wiring import Array, Wiring, attribute
 
 _HIGHEST = 255
+_ZERO_FOR_EACH = 13
+"""The opset that brought a zero point for each channel."""
 
 
 class Entry(NamedTuple):
@@ -35,7 +37,8 @@ def with_zero_point(quantised: onnx.ModelProto, before: onnx.ModelProto, scale: 
     where there is no such thing. `before` is the float graph it was made of, with the same names. A byte is rounded
     with `scale`, which is 1 or hardly more."""
     entry = _entry(before)
-    if entry is None:
+    opset = max((one.version for one in quantised.opset_import if one.domain in ("", "ai.onnx")), default=0)
+    if entry is None or opset < _ZERO_FOR_EACH:
         return None
     wiring = Wiring(quantised)
     conv = next((node for node in wiring.graph.node if node.name == entry.conv), None)
@@ -119,7 +122,7 @@ def _rounded(wiring: Wiring, source: str, entry: Entry, scale: float) -> str:
 
 
 def _drop_dead(wiring: Wiring, values: list[str]) -> None:
-    """Takes out what made the values, as far as nothing else reads it."""
+    """Takes out what made the values, as far as nothing else reads it. None of them is an answer of the graph."""
     waiting = [*values]
     while waiting:
         name = waiting.pop()

@@ -84,6 +84,12 @@ class OnnxFile:
             name = users[0].output[0]
         return None
 
+    def _means(self, node: onnx.NodeProto) -> str:
+        """The zero points of a computed value's channels: what is taken off pixels, and no scale that may be shared."""
+        is_entry = node.op_type == _PAIR[1] and node.input[0] not in self._tensors and len(node.input) > 2
+        zeros = self._array(node.input[2]) if is_entry and node.input[2] in self._tensors else np.zeros(0)
+        return f" - {zeros.tolist()}" if zeros.size > 1 else ""
+
     def _lines(self) -> Iterator[str]:
         """Computed values have numbers in the order in which they appear, constants their kind and shape."""
         seen: dict[str, str] = {"": "-"}
@@ -96,7 +102,7 @@ class OnnxFile:
         for node in graph.node:
             given = ", ".join(seen.setdefault(name, f"#{len(seen)}") for name in node.input)
             made = ", ".join(seen.setdefault(name, f"#{len(seen)}") for name in node.output)
-            yield f"{node.op_type} {_attributes(node)} ({given}) -> {made}"
+            yield f"{node.op_type} {_attributes(node)} ({given}){self._means(node)} -> {made}"
         yield " ".join(f"{value.name}={seen.get(value.name, '?')}" for value in graph.output)
 
 

@@ -49,13 +49,13 @@ class Half:
         if is_quantised and compute == "float16":
             raise DoesNotApply("its weights are in eight bits or fewer already")
         made, *notes = _stored(model) if compute == "float32" else _computed(model, context)
-        if not notes and not is_quantised:
+        if made is model and not is_quantised:
             raise DoesNotApply("there are no float32 weights in it that float16 could hold")
         return Passed(made, context.preprocess, tuple(notes))
 
 
 def _stored(model: onnx.ModelProto) -> tuple[onnx.ModelProto, *tuple[str, ...]]:
-    """The model with its weights in float16, and a note; none where it has no such weights."""
+    """The model with its weights in float16, and a note; the model itself where it has no such weights."""
     wiring = Wiring(model)
     count, left = 0, 0
     for tensor in list(wiring.graph.initializer):
@@ -73,7 +73,7 @@ def _stored(model: onnx.ModelProto) -> tuple[onnx.ModelProto, *tuple[str, ...]]:
         wiring.insert(0, helper.make_node("Cast", [tensor.name], [name], to=TensorProto.FLOAT))
         count += 1
     if not count:
-        return (model,)
+        return (model, f"{left} weights stay float32, whose values float16 cannot hold") if left else (model,)
     kept = f"; {left} stay float32, whose values float16 cannot hold" if left else ""
     return wiring.model, f"{count} weights are stored in float16{kept}"
 

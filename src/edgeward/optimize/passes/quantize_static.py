@@ -49,7 +49,7 @@ _NOT_QUITE_ONE = 1.00001
 class QuantizeStatic:
     """Options: method minmax|percentile|entropy|mse, activations and weights uint8|int8, per_channel, reduce_range,
     scope all|heavy (only the operators with weights), entry bytes|cast (a raw sample goes into the first integer kernel
-    as its bytes, or by way of a float, which OpenVINO understands), float_tail (the last product stays unrounded),
+    as its bytes, or by way of a float, for OpenVINO alone), float_tail (the last product stays unrounded),
     keep_float (names of layers that stay in float, with commas between them)."""
 
     def apply(self, model: onnx.ModelProto, step: Step, context: Context) -> Passed:

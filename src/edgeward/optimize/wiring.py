@@ -71,7 +71,8 @@ class Wiring:
         """A new constant; returns its name, which is `wish` where that is free."""
         name = self.free_name(wish)
         self._tensors[name] = self.graph.initializer.add()
-        self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values), name))
+        # `ascontiguousarray` makes a list of one number of a number.
+        self._tensors[name].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(values).reshape(values.shape), name))
         return name
 
     def free_name(self, wish: str) -> str:

@@ -64,6 +64,9 @@ def test_bytes_go_into_the_kernel_as_they_are_and_answers_stay(mean, bgr, pixels
     wanted = [round(part * 255) for part in (reversed(mean) if bgr else mean)]
     assert np.abs(np.subtract(zeros_of(int8), wanted)).max() <= 1, "a mean on half a number may go either way"
     onnx.checker.check_model(int8, full_check=True)
+    scales = {tensor.name: list(tensor.dims) for tensor in int8.graph.initializer}
+    rounding = next(node for node in int8.graph.node if node.op_type == "QuantizeLinear")
+    assert [scales[name] for name in rounding.input[1:]] == [[], []], "a list of one is a scale for each of one channel"
     before, after = answers(model, steps, samples), answers(int8, left, samples)
     assert np.abs(after - before).max() < 0.05 * max(1.0, np.abs(before).max())
 

@@ -40,11 +40,14 @@ def test_a_stopped_search_goes_on_where_it_was(tmp_path):
     assert not (tmp_path / "out").exists()
     before = kept(cache)
     assert len(before) >= 3
+    (forecast,) = cache.glob("edgeward/trials/[0-9a-f]*/forecast.json")
+    told = json.loads(forecast.read_text())
     second = optimising(cache, tmp_path / "out")
     report = json.loads(second.communicate(timeout=250)[0])
     assert second.returncode == 0
     measured = {trial["recipe"]: trial.get("load_ms") for trial in report["trials"]}
     assert {recipe: measured[recipe] for recipe in before} == before
+    assert report["forecast"]["took_s"] == told["took_s"], "layers are not timed again: the same recipes are asked for"
     assert all(trial.get("latency_ms") for trial in report["trials"] if trial["recipe"] in before)
 
 
@@ -55,7 +58,7 @@ def test_another_seed_draws_other_samples_and_takes_nothing_old(tmp_path):
     before = kept(cache)
     assert before
     assert optimising(cache, tmp_path / "two", "--time-limit", "12s", "--seed", "5").wait(200) == 0
-    places = list(cache.glob("edgeward/trials/[0-9a-f]*"))
+    places = list(cache.glob("edgeward/trials/[0-9a-f]*/kept.json"))
     assert len(places) > len(before)
 
 

@@ -40,24 +40,31 @@ class Outlook(NamedTuple):
     graph: onnx.ModelProto
 
 
-def look_ahead(model: onnx.ModelProto, place: Place, *, threads: int, in_time: bool = True) -> Outlook:
-    """What int8 will gain for this float model there. Takes about three seconds for a small model.
+def look_ahead(
+    model: onnx.ModelProto, place: Place, *, threads: int, in_time: bool = True, known: Forecast | None = None
+) -> Outlook:
+    """What int8 will gain for this float model there: as is `known` already, or by timing its layers, which takes
+    about three seconds for a small model.
 
     Where there is nothing to forecast from (the model has no layer whose shape is known, the place is another machine,
     there is no time), the forecast says so and is empty.
     """
     try:
-        return _looked_ahead(model, place, threads, in_time=in_time)
+        return _looked_ahead(model, place, threads, known, in_time=in_time)
     except Exception as error:  # noqa: BLE001 - a forecast that fails on a model nobody has seen must not end the search
         log.debug("no-forecast", error=error)
         return _without_forecast(with_names(model), place, f"it failed with {type(error).__name__}")
 
 
-def _looked_ahead(model: onnx.ModelProto, place: Place, threads: int, *, in_time: bool) -> Outlook:
+def _looked_ahead(
+    model: onnx.ModelProto, place: Place, threads: int, known: Forecast | None, *, in_time: bool
+) -> Outlook:
     start_s = perf_counter()
     facts = place.facts
     context = passes.Context([], "tensor", (), 0, None)
     graph = with_names(passes.load("simplify").apply(model, Step(use="simplify"), context).model)
+    if known is not None:
+        return Outlook(known, graph)
     shapes = layer_shapes(graph)
     if any(node.op_type == "QuantizeLinear" for node in graph.graph.node):
         return _without_forecast(graph, place, "the model is quantised already")

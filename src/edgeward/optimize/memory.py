@@ -1,5 +1,7 @@
 """Finished trials, kept by content: a search that was stopped, or is asked again, goes on where it was.
 
+So is the forecast, for which recipes a search asks hangs on the times of layers.
+
 They stand in the user's cache folder ($XDG_CACHE_HOME/edgeward/trials). The key is made of all that a trial hangs on:
 model, data, steps, recipe, threads, the machine, the versions of the runtime and of this code. Times of a race are
 never kept.
@@ -19,13 +21,15 @@ from edgeward.kit import codec
 from edgeward.kit.errors import EdgewardError
 from edgeward.measure.dataset import LoadedSet
 from edgeward.measure.jobs import Contender
+from edgeward.optimize.layer_times import RUNTIMES
 from edgeward.optimize.prepare import Task
 from edgeward.optimize.trials import Candidate, Judge, Rig
 from edgeward.records.base import Record
-from edgeward.records.candidate import Recipe, Trial
+from edgeward.records.candidate import Forecast, Recipe, Trial
 from edgeward.records.model import Preprocess
 
 _LARGEST_BYTES = 1 << 30
+_FORECAST = "forecast.json"
 
 
 class Kept(Record):
@@ -111,6 +115,46 @@ class Memory:
         version = self._rig.place.version(recipe.runtime)
         text = b"\0".join([self._task, codec.to_json(recipe), version.encode()])
         return hashlib.sha256(text).hexdigest()
+
+
+class ForecastMemory:
+    """The kept forecast for a task's model. `folder` None: nothing is kept."""
+
+    def __init__(self, folder: Path | None, task: Task, rig: Rig) -> None:
+        model, setting = codec.digest_of(task.model_bytes), f"{rig.threads[0]} {rig.place.key}"
+        text = b"\0".join([b"forecast", model.encode(), setting.encode(), *_versions(rig), _own_code()])
+        self._place = None if folder is None else folder / hashlib.sha256(text).hexdigest()
+
+    def recall(self) -> Forecast | None:
+        if self._place is None:
+            return None
+        try:
+            found = codec.from_json((self._place / _FORECAST).read_bytes(), Forecast, str(self._place))
+            os.utime(self._place)
+        except (OSError, EdgewardError):
+            return None
+        return found
+
+    def keep(self, told: Forecast) -> None:
+        """Stores what was measured, as `Memory.keep` does."""
+        if self._place is None or not told.layers or self._place.exists():
+            return
+        with suppress(OSError):
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._place.parent) as made:
+                place = Path(made) / "forecast"
+                place.mkdir()
+                (place / _FORECAST).write_bytes(codec.to_json(told))
+                place.rename(self._place)
+
+
+def _versions(rig: Rig) -> list[bytes]:
+    """Of the runtimes that a forecast is made for; a missing one is in none."""
+    found = []
+    for runtime in RUNTIMES:
+        with suppress(EdgewardError):
+            found.append(f"{runtime} {rig.place.version(runtime)}".encode())
+    return found
 
 
 def cache_folder(environment: Mapping[str, str] = os.environ) -> Path:

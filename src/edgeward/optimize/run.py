@@ -22,6 +22,7 @@ from edgeward.measure.statistics import gate_support
 from edgeward.optimize import deliver, energy_axis, explain, timing, trials
 from edgeward.optimize.choose import CLOSE, PERHAPS, Choice, choose, close_to_fastest, is_no_slower, pareto
 from edgeward.optimize.forecast import Outlook, lead_of, lines, look_ahead, saved_ms
+from edgeward.optimize.memory import ForecastMemory
 from edgeward.optimize.prepare import Order, Task, prepare
 from edgeward.optimize.propose import AS_GIVEN, family
 from edgeward.optimize.search import Progress, Search
@@ -94,7 +95,9 @@ def _outlook(order: Order, task: Task, rig: Rig, progress: Progress) -> Outlook:
     """What int8 is forecast to gain, told before the long work."""
     progress.stage("timing the layers in float and int8", 0.03)
     in_time = order.time_limit_s is None or order.time_limit_s >= _FORECAST_LIMIT_S
-    outlook = look_ahead(task.model, rig.place, threads=rig.threads[0], in_time=in_time)
+    kept = ForecastMemory(order.memory, task, rig)
+    outlook = look_ahead(task.model, rig.place, threads=rig.threads[0], in_time=in_time, known=kept.recall())
+    kept.keep(outlook.told)
     for line in lines(outlook.told):
         progress.say(line)
     return outlook

@@ -11,7 +11,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -80,24 +80,21 @@ class Memory:
         return Candidate(kept.trial, data, kept.preprocess, contender, outputs, alone_ms)
 
     def keep(self, recipe: Recipe, candidate: Candidate) -> None:
-        """Stores a finished trial. A full or closed disk is no reason to stop a search: then it is not kept."""
+        """Stores a finished trial."""
         if self._folder is None:
             return
-        with suppress(OSError):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._folder) as made:
-                place = Path(made) / "trial"
-                place.mkdir()
-                name = Path(candidate.contender.file).name
-                kept = Kept(
-                    trial=candidate.trial, preprocess=candidate.preprocess, alone_ms=candidate.alone_ms,
-                    given_ms=self._given_ms, file=name,
-                )  # fmt: skip
-                (place / "kept.json").write_bytes(codec.to_json(kept))
-                (place / "model").write_bytes(candidate.model_bytes)
-                np.save(place / "outputs.npy", candidate.outputs, allow_pickle=False)
-                shutil.copyfile(candidate.contender.feeds, place / "feeds.npz")
-                place.rename(self._folder / self._key(recipe))
+        kept = Kept(
+            trial=candidate.trial, preprocess=candidate.preprocess, alone_ms=candidate.alone_ms,
+            given_ms=self._given_ms, file=Path(candidate.contender.file).name,
+        )  # fmt: skip
+
+        def fill(place: Path) -> None:
+            (place / "kept.json").write_bytes(codec.to_json(kept))
+            (place / "model").write_bytes(candidate.model_bytes)
+            np.save(place / "outputs.npy", candidate.outputs, allow_pickle=False)
+            shutil.copyfile(candidate.contender.feeds, place / "feeds.npz")
+
+        _store(self._folder / self._key(recipe), fill)
 
     def forget_oldest(self) -> None:
         """Deletes what was not used for longest, down to a gigabyte."""
@@ -136,16 +133,21 @@ class ForecastMemory:
         return found
 
     def keep(self, told: Forecast) -> None:
-        """Stores what was measured, as `Memory.keep` does."""
+        """Stores what was measured."""
         if self._place is None or not told.layers or self._place.exists():
             return
-        with suppress(OSError):
-            self._place.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self._place.parent) as made:
-                place = Path(made) / "forecast"
-                place.mkdir()
-                (place / _FORECAST).write_bytes(codec.to_json(told))
-                place.rename(self._place)
+        _store(self._place, lambda place: (place / _FORECAST).write_bytes(codec.to_json(told)))
+
+
+def _store(place: Path, fill: Callable[[Path], object]) -> None:
+    """Makes a folder, which appears whole. A full or closed disk is no reason to stop a search: nothing is kept then."""
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".partial-", dir=place.parent) as made:
+            new = Path(made) / "new"
+            new.mkdir()
+            fill(new)
+            new.rename(place)
 
 
 def _versions(rig: Rig) -> list[bytes]:

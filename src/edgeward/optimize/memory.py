@@ -140,7 +140,7 @@ class ForecastMemory:
 
 
 def _store(place: Path, fill: Callable[[Path], object]) -> None:
-    """Makes a folder, which appears whole. A full or closed disk is no reason to stop a search: nothing is kept then."""
+    """Makes a folder, which appears whole. A full or closed disk stops no search: nothing is kept then."""
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".partial-", dir=place.parent) as made:

@@ -15,6 +15,7 @@ from edgeward.records.model import Anomaly, Classify, Detect, Keypoints, Postpro
 
 _FEW_CLASSES = 32
 _NO_NUMBER = "the model's answer holds NaN, which is no box and no score"
+_TURNED = [1, 0, 3, 2]
 _SURE = 20.0
 """The sigmoid of it is 1, but for 2 parts in 10⁹."""
 _MOST_CONSIDERED = 1000
@@ -84,17 +85,22 @@ def boxes_of(
 
     Raises what `detections_of` raises.
     """
-    corners, scores, indices = _found(step, outputs, height=placed.height, width=placed.width)
-    corners = placed.to_raw(corners)
-    edges = np.array((size[1], size[0], size[1], size[0]), np.float64)
-    places = np.minimum(np.maximum(corners, 0.0), edges).round(4).tolist()
+    sides, scores, indices = _found(step, outputs, height=placed.height, width=placed.width)
+    places = np.maximum(placed.to_raw(sides.T).T, 0.0)
+    np.minimum(places, _edges(size), out=places)
     known = len(labels)
     return tuple([
         Box(labels[index] if index < known else str(index), index, score, left, top, right, bottom)
-        for index, score, (left, top, right, bottom) in zip(
-            indices.tolist(), scores.round(4).tolist(), places, strict=True
+        for index, score, left, top, right, bottom in zip(
+            indices.tolist(), scores.round(4).tolist(), *places.round(4).tolist(), strict=True
         )
     ])  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _edges(size: tuple[int, int]) -> NDArray[np.float64]:
+    """How far boxes reach in an image of this height and width, as a column of sides."""
+    return np.array((size[1], size[0], size[1], size[0]), np.float64)[:, None]
 
 
 def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int) -> NDArray[np.float32]:
@@ -103,14 +109,14 @@ def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int,
     In pixels of an input of `height` × `width`. Raises WrongInput where the outputs do not have the step's layout,
     Failed where they hold NaN.
     """
-    corners, scores, labels = _found(step, outputs, height=height, width=width)
-    return np.column_stack([corners, scores, labels]).astype(np.float32)
+    sides, scores, labels = _found(step, outputs, height=height, width=width)
+    return np.column_stack([*sides, scores, labels]).astype(np.float32)
 
 
 def _found(
     step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Corners, score and class of each box that is left, best first."""
+    """Sides (4 × boxes: left, top, right, bottom), score and class of each box that is left, best first."""
     boxes, scores = _layout(step, outputs)
     alone = step.sigmoid and not (step.objectness or step.softmax)
     by_logit = alone and scores.dtype.kind == "f" and step.layout != "selected"
@@ -127,11 +133,11 @@ def _found(
         places, labels, chosen = places[enough], labels[enough], chosen[enough]
     order = (-chosen).argsort(kind="stable")[:_MOST_CONSIDERED]
     places, labels, chosen = places[order], labels[order], chosen[order]
-    corners = _corners(step, _decoded(step, boxes, places), height, width)
+    sides = _sides(step, _decoded(step, boxes, places), height, width)
     if step.layout == "selected":
-        return corners[: step.most], chosen[: step.most], labels[: step.most]
-    kept = np.array(kept_of(corners, labels, iou_threshold=step.iou_threshold, most=step.most), np.intp)
-    return corners[kept], chosen[kept], labels[kept]
+        return sides[:, : step.most], chosen[: step.most], labels[: step.most]
+    kept = np.array(kept_of(sides, labels, iou_threshold=step.iou_threshold, most=step.most), np.intp)
+    return sides[:, kept], chosen[kept], labels[kept]
 
 
 def _above(scores: NDArray[Any], floor: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -222,19 +228,19 @@ def _selected(rows: NDArray[Any], shapes: str) -> tuple[NDArray[np.float64], NDA
 
 
 def _decoded(step: Detect, boxes: NDArray[Any], places: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The boxes at these places of the head; changes of priors are made middles and sizes, in shares of the input."""
-    chosen = boxes[places].astype(np.float64)
+    """The boxes at these places of the head, a column each; changes of priors are made middles and sizes, in shares of
+    the input."""
+    chosen = np.ascontiguousarray(boxes[places].T, np.float64)
     if not step.priors:
         return chosen
     priors = priors_of(step)
     if len(priors) != len(boxes):
         raise WrongInput(f"there are {len(priors)} priors, the output has {len(boxes)} boxes")
     turned = step.box_format == "cycxhw"
-    changes = chosen[:, [1, 0, 3, 2]] if turned else chosen
-    priors, changes = priors[places], changes * step.variances
-    middles = priors[:, :2] + changes[:, :2] * priors[:, 2:]
-    decoded = np.concatenate([middles, priors[:, 2:] * np.exp(np.clip(changes[:, 2:], -60, 60))], axis=1)
-    return decoded[:, [1, 0, 3, 2]] if turned else decoded
+    changes = (chosen[_TURNED] if turned else chosen) * np.asarray(step.variances)[:, None]
+    middles, sizes = priors[places].T.reshape(2, 2, -1)
+    decoded = np.concatenate([middles + changes[:2] * sizes, sizes * np.exp(np.clip(changes[2:], -60, 60))])
+    return decoded[_TURNED] if turned else decoded
 
 
 def priors_of(step: Detect) -> NDArray[np.float64]:
@@ -270,15 +276,15 @@ def _whole(dims: tuple[int | str, ...], less: int) -> int | None:
     return dims[0] - less if dims and isinstance(dims[0], int) else None
 
 
-def _corners(step: Detect, boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+def _sides(step: Detect, boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
+    """Left, top, right and bottom of boxes, a column each, in pixels."""
     if step.box_format in ("yxyx", "cycxhw"):
-        boxes = boxes[:, [1, 0, 3, 2]]
+        boxes = boxes[_TURNED]
     if step.box_format in ("cxcywh", "cycxhw"):
-        middles, halves = boxes[:, :2], boxes[:, 2:] / 2
-        boxes = np.empty_like(boxes)
-        np.subtract(middles, halves, out=boxes[:, :2])
-        np.add(middles, halves, out=boxes[:, 2:])
-    return boxes * np.array([width, height, width, height]) if step.normalized or step.priors else boxes
+        middles, halves = boxes[:2], boxes[2:] / 2
+        with np.errstate(invalid="ignore"):  # an endless box has no sides, and overlaps none
+            boxes = np.concatenate([middles - halves, middles + halves])
+    return boxes * _edges((height, width)) if step.normalized or step.priors else boxes
 
 
 def overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
@@ -291,13 +297,13 @@ def overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)  # type: ignore[no-any-return]
 
 
-def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, most: int) -> list[int]:
-    """The places of boxes (best first) that no kept, better box of their class overlaps by more than the threshold."""
+def kept_of(sides: NDArray[np.float64], labels: NDArray[Any], *, iou_threshold: float, most: int) -> list[int]:
+    """The places of boxes (a column each, best first) that no kept, better box of their class overlaps by more than
+    the threshold."""
     # Few boxes are compared, each with the kept ones of its class: plain numbers are faster here than arrays.
     kept: list[int] = []
     of_class: dict[int, list[tuple[float, float, float, float, float]]] = {}
     share = iou_threshold / (1 + iou_threshold)  # overlap > threshold × union, where union = areas - overlap
-    sides = boxes.T[:4].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
         widths, heights = np.maximum(sides[2:] - sides[:2], 0)
         needs = (widths * heights * share).tolist()
@@ -307,11 +313,18 @@ def kept_of(boxes: NDArray[Any], labels: NDArray[Any], *, iou_threshold: float, 
         better = of_class.get(label)
         if better is None:
             better = of_class[label] = []
-        for left_, top_, right_, bottom_, need_ in better:
-            wide = (right if right < right_ else right_) - (left if left > left_ else left_)
-            if wide > 0:
-                high = (bottom if bottom < bottom_ else bottom_) - (top if top > top_ else top_)
-                if high > 0 and wide * high > need + need_:
+        for low_x, low_y, high_x, high_y, other in better:
+            # what both share, narrowed side by side: most boxes have nothing in common, and that shows early
+            if left > low_x:
+                low_x = left
+            if right < high_x:
+                high_x = right
+            if high_x > low_x:
+                if top > low_y:
+                    low_y = top
+                if bottom < high_y:
+                    high_y = bottom
+                if high_y > low_y and (high_x - low_x) * (high_y - low_y) > need + other:
                     break
         else:
             better.append((left, top, right, bottom, need))

@@ -1,4 +1,4 @@
-"""The two ends of a vision model: bytes that enter an integer kernel as they are, and boxes out of a head.
+"""The two ends of a vision model: bytes that enter an integer kernel as they are, heads in one, and boxes out of them.
 
 `python -m pytest bench/test_vision_ends.py -s` prints ratios; nothing here asserts a time. The networks have random
 weights, by which speed does not go.
@@ -30,8 +30,9 @@ HEIGHT, WIDTH = 96, 128
 QUANTIZE = {"activations": "uint8", "per_channel": True, "reduce_range": True, "entry": "cast", "float_tail": True}
 
 
-def network(generator: np.random.Generator) -> onnx.ModelProto:
-    """Convolutions that halve the frame five times, padded with zeros."""
+def network(generator: np.random.Generator, heads: dict[str, int] | None = None) -> onnx.ModelProto:
+    """Convolutions that halve the frame five times, padded with zeros; `heads`, by the numbers that they give at each
+    place, on the last two scales."""
     nodes, weights, value, channels = [], {}, "x", 3
     for number, wider in enumerate((16, 32, 64, 96, 128)):
         weights[f"w{number}"] = generator.normal(size=(wider, channels, 3, 3)) / np.sqrt(9 * channels)
@@ -40,12 +41,29 @@ def network(generator: np.random.Generator) -> onnx.ModelProto:
         nodes.append(helper.make_node("Conv", names, [f"c{number}"], pads=[1] * 4, strides=[2, 2]))
         nodes.append(helper.make_node("Relu", [f"c{number}"], [f"r{number}"]))
         value, channels = f"r{number}", wider
-    nodes.append(helper.make_node("GlobalAveragePool", [value], ["y"]))
+    for head, outputs in (heads or {}).items():
+        for number, before in ((3, 96), (4, 128)):
+            weights[f"w{head}{number}"] = generator.normal(size=(outputs, before, 1, 1)) / np.sqrt(before)
+            weights[f"b{head}{number}"] = generator.normal(size=outputs)
+            weights[f"s{head}"] = np.array([0, outputs, -1])
+            made = f"{head}{number}"
+            nodes.append(helper.make_node("Conv", [f"r{number}", f"w{made}", f"b{made}"], [made]))
+            nodes.append(helper.make_node("Reshape", [made, f"s{head}"], [f"f{made}"]))
+        nodes.append(helper.make_node("Concat", [f"f{head}3", f"f{head}4"], [head], axis=2))
+    if heads is None:
+        nodes.append(helper.make_node("GlobalAveragePool", [value], ["y"]))
+    else:
+        nodes.append(helper.make_node("Concat", list(heads), ["y"], axis=1))
     ends = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, HEIGHT, WIDTH]),
-        helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", channels, 1, 1]),
+        helper.make_tensor_value_info(
+            "y", TensorProto.FLOAT, ["batch", "n", *(["m", "k"] if heads is None else ["m"])]
+        ),
     ]
-    constants = [numpy_helper.from_array(values.astype(np.float32), name) for name, values in weights.items()]
+    constants = [
+        numpy_helper.from_array(values if values.dtype.kind == "i" else values.astype(np.float32), name)
+        for name, values in weights.items()
+    ]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -82,10 +100,13 @@ def report(what: str, parts: list[dict[str, np.ndarray]]) -> None:
         )
 
 
-def quantised(model: onnx.ModelProto, frames: list[dict[str, np.ndarray]], mean: tuple[float, ...]) -> onnx.ModelProto:
-    """As the search makes it for OpenVINO."""
+def quantised(
+    model: onnx.ModelProto, frames: list[dict[str, np.ndarray]], mean: tuple[float, ...], *heads: str
+) -> onnx.ModelProto:
+    """As the search makes it for OpenVINO; `heads` are the passes that see to heads."""
     left: Preprocess = (Normalize(mean=mean, std=DEVIATION), ToLayout(layout="NCHW"))
-    for use, options in (("fold-preprocess", {"pixels": True}), ("quantize-static", QUANTIZE)):
+    several = [(use, {}) for use in heads]
+    for use, options in (("fold-preprocess", {"pixels": True}), *several, ("quantize-static", QUANTIZE)):
         context = passes.Context(frames, "image", left)
         model, left, _ = passes.load(use).apply(model, Step(use=use, options=options), context)
     return model
@@ -100,6 +121,20 @@ def test_bytes_enter_with_the_mean_as_zero_point() -> None:
         "arithmetic on pixels": quantised(given, frames, (*MEAN[:2], BEYOND_BYTES)),
         "the mean as zero point": quantised(given, frames, MEAN),
     }
+    race_in_openvino(f"{HEIGHT} x {WIDTH} frame, int8 in OpenVINO", made, frames)
+
+
+def test_heads_are_joined() -> None:
+    pytest.importorskip("openvino")
+    generator = np.random.default_rng(0)
+    frames = [{"x": generator.integers(0, 256, (HEIGHT, WIDTH, 3)).astype(np.uint8)} for _ in range(16)]
+    given = network(generator, {"boxes": 4, "scores": 10})
+    made = {"two heads on each scale": quantised(given, frames, MEAN)}
+    made["one of both"] = quantised(given, frames, MEAN, "join-heads")
+    race_in_openvino(f"{HEIGHT} x {WIDTH} frame, two scales, int8 in OpenVINO", made, frames)
+
+
+def race_in_openvino(what: str, made: dict[str, onnx.ModelProto], frames: list[dict[str, np.ndarray]]) -> None:
     feeds = [{"x": frame["x"][None]} for frame in frames]
     parts = []
     for _ in range(GENERATIONS):
@@ -112,7 +147,7 @@ def test_bytes_enter_with_the_mean_as_zero_point() -> None:
         }
         with on_one_cpu([os.getpid()]):
             parts.append(in_turn(calls))
-    report(f"{HEIGHT} x {WIDTH} frame, int8 in OpenVINO", parts)
+    report(what, parts)
 
 
 def looked_at_each(step: Detect, outputs: list[np.ndarray]) -> np.ndarray:
@@ -123,7 +158,7 @@ def looked_at_each(step: Detect, outputs: list[np.ndarray]) -> np.ndarray:
     places, labels = places[order], labels[order]
     half = boxes[places, 2:] / 2
     corners = np.concatenate([boxes[places, :2] - half, boxes[places, :2] + half], axis=1)
-    kept = kept_of(corners, labels, iou_threshold=step.iou_threshold, most=step.most)
+    kept = kept_of(corners.T, labels, iou_threshold=step.iou_threshold, most=step.most)
     return np.column_stack([corners[kept], scores[places, labels][kept], labels[kept]]).astype(np.float32)
 
 

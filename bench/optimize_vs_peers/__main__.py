@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--environments", type=Path, required=True, help="where the peers' virtual environments stand")
     parser.add_argument("--work", type=Path, required=True, help="where everything that is made goes")
     parser.add_argument("--peers", nargs="*", default=[peer.script for peer in PEERS])
-    parser.add_argument("--seconds", type=float, default=24.0, help="of each race")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each race")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
     if unknown := set(asked.peers) - {peer.script for peer in PEERS}:

@@ -176,7 +176,7 @@ BOXES = st.lists(st.tuples(*[st.floats(0, 50, width=32)] * 4, st.integers(0, 2))
 def test_no_two_kept_boxes_of_a_class_overlap_beyond_the_threshold(rows, threshold):
     array = np.array(rows, np.float64).reshape(-1, 5)
     boxes = np.concatenate([array[:, :2], array[:, :2] + array[:, 2:4]], axis=1)
-    kept = kept_of(boxes, array[:, 4], iou_threshold=threshold, most=100)
+    kept = kept_of(boxes.T, array[:, 4], iou_threshold=threshold, most=100)
     shares = overlaps(boxes[kept], boxes[kept]) - np.eye(len(kept)) * 2
     same = array[kept, 4][:, None] == array[kept, 4][None]
     assert not (same & (shares > threshold)).any()
@@ -280,9 +280,12 @@ def test_whole_numbers_are_boxes_too():
 @pytest.mark.filterwarnings("error")
 def test_boxes_without_end_and_of_few_bits_are_compared():
     endless = np.array([[-np.inf, 0, np.inf, 9], [-np.inf, 0, np.inf, 9], [-np.inf, 0, -np.inf, 9]])
-    assert kept_of(endless, np.zeros(3), iou_threshold=0.5, most=9)[0] == 0
-    wide = np.array([[0, 0, 300, 300], [1, 1, 301, 301]], np.float16)
-    assert kept_of(wide, np.zeros(2), iou_threshold=0.5, most=9) == [0]
+    assert kept_of(endless.T, np.zeros(3), iou_threshold=0.5, most=9)[0] == 0
+    wide = np.array([[0, 0, 300, 300, 0.9], [1, 1, 301, 301, 0.8]], np.float16)
+    assert detections_of(ROWS, [wide], height=400, width=400)[:, :4].tolist() == [[0, 0, 300, 300]]
+    middles = np.array([[np.inf, 9, np.inf, 9, 0.9], [9, 9, np.inf, 9, 0.8]])
+    step = Detect(layout="rows", box_format="cxcywh")
+    assert len(detections_of(step, [middles], height=9, width=9)) == 2
 
 
 @pytest.mark.parametrize("place", [(0, 1), (3, 2), (3, 5)])

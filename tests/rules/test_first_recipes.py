@@ -48,5 +48,10 @@ def test_a_variant_is_left_out_where_its_plain_form_is_far_from_the_fastest():
     assert slow_plain_form(known["int8-minmax"], [fastest, slow]) is None
 
 
+def test_heads_are_joined_where_integer_kernels_can_give_floats_and_nowhere_else():
+    for recipe in first_recipes(PlaceWith("onnxruntime")):
+        assert recipe.runtime.startswith("openvino") == any(step.use == "join-heads" for step in recipe.steps)
+
+
 def test_the_usual_ones_are_tried_even_where_they_are_missing_so_that_people_are_told():
     assert {"onnxruntime", "litert", "openvino"} <= runtimes_of(PlaceWith("onnxruntime"))

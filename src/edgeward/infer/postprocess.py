@@ -131,6 +131,8 @@ def _found(
         chosen = _sigmoid(chosen)
         enough = chosen >= least
         places, labels, chosen = places[enough], labels[enough], chosen[enough]
+    if not len(places):
+        return np.zeros((4, 0)), chosen, labels
     order = (-chosen).argsort(kind="stable")[:_MOST_CONSIDERED]
     places, labels, chosen = places[order], labels[order], chosen[order]
     sides = _sides(step, _decoded(step, boxes, places), height, width)
@@ -202,6 +204,8 @@ def _layout(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any]
             wanted = f"{least - 1} + classes numbers"
             raise WrongInput(f"detections in {step.layout} are {wanted} for each anchor; the output is {shapes}")
         boxes, scores = head[:, :4], head[:, 4:]
+    if step.priors and len(priors_of(step)) != len(boxes):
+        raise WrongInput(f"there are {len(priors_of(step))} priors, the output has {len(boxes)} boxes")
     return boxes, scores
 
 
@@ -233,16 +237,14 @@ def _decoded(step: Detect, boxes: NDArray[Any], places: NDArray[np.int64]) -> ND
     chosen = np.ascontiguousarray(boxes[places].T, np.float64)
     if not step.priors:
         return chosen
-    priors = priors_of(step)
-    if len(priors) != len(boxes):
-        raise WrongInput(f"there are {len(priors)} priors, the output has {len(boxes)} boxes")
     turned = step.box_format == "cycxhw"
     changes = (chosen[_TURNED] if turned else chosen) * np.asarray(step.variances)[:, None]
-    middles, sizes = priors[places].T.reshape(2, 2, -1)
+    middles, sizes = priors_of(step)[places].T.reshape(2, 2, -1)
     decoded = np.concatenate([middles + changes[:2] * sizes, sizes * np.exp(np.clip(changes[2:], -60, 60))])
     return decoded[_TURNED] if turned else decoded
 
 
+@lru_cache(maxsize=16)
 def priors_of(step: Detect) -> NDArray[np.float64]:
     """Middle x and y, width and height of every prior, in shares of the input."""
     if step.box_format not in ("cxcywh", "cycxhw"):

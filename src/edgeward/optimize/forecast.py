@@ -25,7 +25,10 @@ _TINY_MS = 0.003
 _CLEAR = 1.1
 """A gain nearer to 1 than this is called none."""
 _MOST_REASONS = 4
-_PLAIN_STEPS = ("simplify", "fold-preprocess", "fold-leading", "split-heads", "quantize-static", "refit-bias", "strip")
+_PLAIN_STEPS = (
+    "simplify", "fold-preprocess", "fold-leading", "join-heads", "split-heads", "quantize-static", "refit-bias",
+    "strip",
+)  # fmt: skip
 """Of a recipe that was forecast; what is split off or left in float besides was not."""
 _VERBS = {"gain": "gain", "lose": "lose", "keep": "stay as fast"}
 _FEW_CHANNELS = 4

@@ -20,7 +20,9 @@ _UNROUNDED = Step(use="fold-leading", options={"rounded": False})
 QUANTISER = "quantize-static"
 LEAN = "drop-constant-channels"
 SPLITTER = "split-heads"
-"""Stands before each quantiser, and changes nothing where there are no such heads."""
+JOINER = "join-heads"
+FOR_HEADS = (SPLITTER, JOINER)
+"""One stands before each quantiser, one in each recipe for OpenVINO. Without such heads they change nothing."""
 REMEDIES = {
     "equalized": "equalize", "rounded": "round-learned", "corrected": "correct-bias",
     "refit": "refit-bias",
@@ -154,9 +156,11 @@ def _float16() -> Recipe:
 
 
 def _recipe(name: str, quantize: Options | None, *, blocked: bool = False, runtime: str = "onnxruntime") -> Recipe:
-    head = _PIXELS_HEAD if runtime in ("openvino", BFLOAT16) else HEAD
+    in_openvino = runtime in ("openvino", BFLOAT16)
+    head = _PIXELS_HEAD if in_openvino else HEAD
     head = (
         *((*head[:-1], _UNROUNDED) if quantize is None else head),
+        *((Step(use=JOINER),) if in_openvino else ()),
         *((Step(use="block-first-conv"),) if blocked else ()),
     )
     middle = () if quantize is None else (Step(use=SPLITTER), Step(use=QUANTISER, options=quantize))

@@ -24,7 +24,7 @@ from edgeward.measure.quality import Metric, drop
 from edgeward.optimize import exporters, passes
 from edgeward.optimize.inspect import precision_of
 from edgeward.optimize.prepare import Order, Task
-from edgeward.optimize.propose import AS_GIVEN, SPLITTER
+from edgeward.optimize.propose import AS_GIVEN, FOR_HEADS
 from edgeward.records.candidate import Recipe, Step, Trial
 from edgeward.records.model import Preprocess
 
@@ -153,7 +153,7 @@ class Chains:
         try:
             after = passes.load(step.use).apply(before.model, step, self._context(before, unquantised))
         except passes.DoesNotApply:
-            if step.use != SPLITTER:
+            if step.use not in FOR_HEADS:
                 raise
             return before
         return after._replace(notes=(*before.notes, *(f"{step.use}: {note}" for note in after.notes)))

@@ -1,5 +1,6 @@
 """Output tensors to the answer: classes, and boxes."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from math import exp, inf, isnan, log
@@ -85,22 +86,19 @@ def boxes_of(
 
     Raises what `detections_of` raises.
     """
-    sides, scores, indices = _found(step, outputs, height=placed.height, width=placed.width)
-    places = np.maximum(placed.to_raw(sides.T).T, 0.0)
-    np.minimum(places, _edges(size), out=places)
-    known = len(labels)
-    return tuple([
-        Box(labels[index] if index < known else str(index), index, score, left, top, right, bottom)
-        for index, score, left, top, right, bottom in zip(
-            indices.tolist(), scores.round(4).tolist(), *places.round(4).tolist(), strict=True
-        )
-    ])  # fmt: skip
+    rows, indices = _found(step, outputs, height=placed.height, width=placed.width)
+    rows = np.maximum(placed.to_raw(rows.T).T, 0.0)  # a score is none below
+    np.minimum(rows, _edges(size, inf), out=rows)
+    lefts, tops, rights, bottoms, scores = rows.round(4).tolist()
+    numbers, known = indices.tolist(), len(labels)
+    names = [labels[number] if number < known else str(number) for number in numbers]
+    return tuple(map(Box, names, numbers, scores, lefts, tops, rights, bottoms))
 
 
 @lru_cache(maxsize=16)
-def _edges(size: tuple[int, int]) -> NDArray[np.float64]:
-    """How far boxes reach in an image of this height and width, as a column of sides."""
-    return np.array((size[1], size[0], size[1], size[0]), np.float64)[:, None]
+def _edges(size: tuple[int, int], *more: float) -> NDArray[np.float64]:
+    """How far the sides of a box reach in an image of this height and width, and `more` numbers, as a column."""
+    return np.array((size[1], size[0], size[1], size[0], *more), np.float64)[:, None]
 
 
 def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int) -> NDArray[np.float32]:
@@ -109,14 +107,14 @@ def detections_of(step: Detect, outputs: Sequence[NDArray[Any]], *, height: int,
     In pixels of an input of `height` × `width`. Raises WrongInput where the outputs do not have the step's layout,
     Failed where they hold NaN.
     """
-    sides, scores, labels = _found(step, outputs, height=height, width=width)
-    return np.column_stack([*sides, scores, labels]).astype(np.float32)
+    rows, labels = _found(step, outputs, height=height, width=width)
+    return np.column_stack([rows.T, labels]).astype(np.float32)
 
 
 def _found(
     step: Detect, outputs: Sequence[NDArray[Any]], *, height: int, width: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Sides (4 × boxes: left, top, right, bottom), score and class of each box that is left, best first."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Left, top, right, bottom and score (5 × boxes), and class of each box that is left, best first."""
     boxes, scores = _layout(step, outputs)
     alone = step.sigmoid and not (step.objectness or step.softmax)
     by_logit = alone and scores.dtype.kind == "f" and step.layout != "selected"
@@ -132,14 +130,14 @@ def _found(
         enough = chosen >= least
         places, labels, chosen = places[enough], labels[enough], chosen[enough]
     if not len(places):
-        return np.zeros((4, 0)), chosen, labels
+        return np.zeros((5, 0)), labels
     order = (-chosen).argsort(kind="stable")[:_MOST_CONSIDERED]
     places, labels, chosen = places[order], labels[order], chosen[order]
-    sides = _sides(step, _decoded(step, boxes, places), height, width)
+    rows = _rows(step, _decoded(step, boxes, places), chosen, (height, width))
     if step.layout == "selected":
-        return sides[:, : step.most], chosen[: step.most], labels[: step.most]
-    kept = np.array(kept_of(sides, labels, iou_threshold=step.iou_threshold, most=step.most), np.intp)
-    return sides[:, kept], chosen[kept], labels[kept]
+        return rows[:, : step.most], labels[: step.most]
+    kept = np.array(kept_of(rows[:4], labels, iou_threshold=step.iou_threshold, most=step.most), np.intp)
+    return rows[:, kept], labels[kept]
 
 
 def _above(scores: NDArray[Any], floor: Any) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -278,15 +276,24 @@ def _whole(dims: tuple[int | str, ...], less: int) -> int | None:
     return dims[0] - less if dims and isinstance(dims[0], int) else None
 
 
-def _sides(step: Detect, boxes: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
-    """Left, top, right and bottom of boxes, a column each, in pixels."""
+def _rows(
+    step: Detect, boxes: NDArray[np.float64], scores: NDArray[np.float64], size: tuple[int, int]
+) -> NDArray[np.float64]:
+    """Left, top, right and bottom of boxes in pixels, and their scores: a column for each box."""
     if step.box_format in ("yxyx", "cycxhw"):
         boxes = boxes[_TURNED]
+    rows = np.empty((5, len(scores)))
+    sides, rows[4] = rows[:4], scores
     if step.box_format in ("cxcywh", "cycxhw"):
-        middles, halves = boxes[:2], boxes[2:] / 2
+        halves = boxes[2:] / 2
         with np.errstate(invalid="ignore"):  # an endless box has no sides, and overlaps none
-            boxes = np.concatenate([middles - halves, middles + halves])
-    return boxes * _edges((height, width)) if step.normalized or step.priors else boxes
+            np.subtract(boxes[:2], halves, out=sides[:2])
+            np.add(boxes[:2], halves, out=sides[2:])
+    else:
+        sides[:] = boxes
+    if step.normalized or step.priors:
+        sides *= _edges(size)
+    return rows
 
 
 def overlaps(one: NDArray[Any], other: NDArray[Any]) -> NDArray[np.float64]:
@@ -304,17 +311,12 @@ def kept_of(sides: NDArray[np.float64], labels: NDArray[Any], *, iou_threshold: 
     the threshold."""
     # Few boxes are compared, each with the kept ones of its class: plain numbers are faster here than arrays.
     kept: list[int] = []
-    of_class: dict[int, list[tuple[float, float, float, float, float]]] = {}
+    of_class: defaultdict[int, list[tuple[float, float, float, float, float]]] = defaultdict(list)
     share = iou_threshold / (1 + iou_threshold)  # overlap > threshold × union, where union = areas - overlap
-    with np.errstate(invalid="ignore", over="ignore"):
-        widths, heights = np.maximum(sides[2:] - sides[:2], 0)
-        needs = (widths * heights * share).tolist()
-    for place, (left, top, right, bottom, need, label) in enumerate(
-        zip(*sides.tolist(), needs, labels.tolist(), strict=True)
-    ):
-        better = of_class.get(label)
-        if better is None:
-            better = of_class[label] = []
+    for place, (left, top, right, bottom, label) in enumerate(zip(*sides.tolist(), labels.tolist(), strict=True)):
+        wide, high = right - left, bottom - top  # NaN of an endless box stays NaN: it overlaps none
+        need = share * (0.0 if wide < 0 else wide) * (0.0 if high < 0 else high)
+        better = of_class[label]
         for low_x, low_y, high_x, high_y, other in better:
             # what both share, narrowed side by side: most boxes have nothing in common, and that shows early
             if left > low_x:

@@ -147,9 +147,9 @@ class Predictor:
         found: dict[str, Any] = {}
         raw = next(iter(sample.values()))
         if self.detects is not None or self._maps:
-            found["size"] = image_size(raw.shape)
+            found["size"] = size = image_size(raw.shape)
         if self.detects is not None:
-            found["boxes"] = self.boxes(sample, values)
+            found["boxes"] = post.boxes_of(self.detects, values, self._labels, self._placement(size), size)
         for step in self._maps:
             placed = self._placement(found["size"])
             if isinstance(step, Keypoints):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import read_npz
 from edgeward.infer.geometry import placement_of
-from edgeward.infer.postprocess import detections_of
+from edgeward.infer.postprocess import boxes_of
 from edgeward.kit.errors import Failed
 from edgeward.kit.process import Partner, receive, send
 from edgeward.measure.one_cpu import on_one_cpu
@@ -148,17 +148,15 @@ def _call(job: Job, runner: Runner, samples: list[list[Any]], raw: list[dict[str
 
 
 def _reader(job: Job, dequantised: Callable[[Any], NDArray[Any]], frames: list[Any]) -> Callable[[Any, int], object]:
-    """From the output for the frame of an index to the answer: boxes in that frame's pixels, or the true values."""
+    """From the output for the frame of an index to the answer: the boxes in that frame as Edgeward gives them, by the
+    same code, or the true values."""
     detect = next((step for step in job.reading if isinstance(step, Detect)), None)
     if detect is None:
         return lambda value, _: dequantised(value)
 
-    def boxes(value: Any, index: int) -> object:
-        placed = placement_of(job.steps, *frames[index].shape[:2])
-        head = dequantised(value)[0]
-        return placed.to_raw(detections_of(detect, [head], height=placed.height, width=placed.width))
-
-    return boxes
+    sizes: list[tuple[int, int]] = [frame.shape[:2] for frame in frames]
+    places = [placement_of(job.steps, *size) for size in sizes]
+    return lambda value, index: boxes_of(detect, [dequantised(value)[0]], (), places[index], sizes[index])
 
 
 def _edgeward_call(what: str, out: Path, raw: list[dict[str, Any]]) -> Call:

@@ -11,6 +11,7 @@ integer kernels can give floats.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 import numpy as np
@@ -150,8 +151,10 @@ def _lays_places_flat(wiring: Wiring, branch: Branch, shape: Sequence[int]) -> b
 
 
 def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
-    """The shape of every value, 0 for what is free."""
-    inferred = shape_inference.infer_shapes(model)
+    """The shape of every value, 0 for what is free; none where they cannot be inferred."""
+    inferred = onnx.ModelProto()
+    with suppress(shape_inference.InferenceError, ValueError):
+        inferred = shape_inference.infer_shapes(model)
     return {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inferred.graph.value_info
     }
@@ -167,10 +170,12 @@ def _unite(wiring: Wiring, joins: Sequence[Join]) -> None:
     joined = wiring.free_name(f"{joins[0].node.output[0]}_joined")
     sizes = wiring.add_constant(f"{joined}_sizes", np.array(counts, np.int64))
     parts = [join.node.output[0] for join in joins]
-    new += [
-        helper.make_node("Concat", laid, [joined], axis=3 - axis),
-        helper.make_node("Split", [joined, sizes], parts, axis=axis),
-    ]
+    # Channels of a place lie side by side, as integer kernels write them: the scales are joined without a copy.
+    by_place = joined if axis == 2 else wiring.free_name(f"{joined}_by_place")
+    new.append(helper.make_node("Concat", laid, [by_place], axis=1))
+    if axis == 1:
+        new.append(helper.make_node("Transpose", [by_place], [joined], perm=[0, 2, 1]))
+    new.append(helper.make_node("Split", [joined, sizes], parts, axis=axis))
     for node in new:
         if node.op_type not in HEAVY:
             node.name = STAYS_FLOAT + node.output[0]
@@ -184,7 +189,7 @@ def _unite(wiring: Wiring, joins: Sequence[Join]) -> None:
 
 
 def _united(wiring: Wiring, branches: Sequence[Branch]) -> Iterator[onnx.NodeProto]:
-    """One convolution with the outputs of all, in their order, laid out as each of them was."""
+    """One convolution with the outputs of all, in their order, laid out as samples × places × channels."""
     first = branches[0]
     weights = [np.asarray(wiring.constant(branch.conv, 1)) for branch in branches]
     biases = [wiring.constant(branch.conv, 2) for branch in branches]
@@ -198,14 +203,10 @@ def _united(wiring: Wiring, branches: Sequence[Branch]) -> Iterator[onnx.NodePro
     conv = helper.make_node("Conv", [first.conv.input[0], *constants], [value], name=name)
     conv.attribute.extend(first.conv.attribute)
     yield conv
-    if first.transpose is not None:
-        moved = f"{value}_moved"
-        yield helper.make_node("Transpose", [value], [moved], perm=_CHANNELS_LAST)
-        value = moved
-    target = np.array(wiring.constant(first.reshape, 1))
-    target[first.channel_axis] = len(weight)
-    shape = wiring.add_constant(f"{value}_shape", target)
-    yield helper.make_node("Reshape", [value, shape], [f"{value}_flat"])
+    yield helper.make_node("Transpose", [value], [f"{value}_moved"], perm=_CHANNELS_LAST)
+    samples, places = np.asarray(wiring.constant(first.reshape, 1))[[0, 3 - first.channel_axis]]
+    shape = wiring.add_constant(f"{value}_shape", np.array([samples, places, len(weight)]))
+    yield helper.make_node("Reshape", [f"{value}_moved", shape], [f"{value}_flat"])
 
 
 plugin: Pass = JoinHeads()

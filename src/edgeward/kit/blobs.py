@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeward.kit.codec import digest_of
 from edgeward.kit.errors import Refused
-from edgeward.kit.files import open_regular, sync_folder
+from edgeward.kit.files import open_regular, write_atomic
 
 _CHUNK_BYTES = 1 << 20
 
@@ -32,20 +32,7 @@ class Blobs:
         if path.exists():
             return digest
         path.parent.mkdir(parents=True, exist_ok=True)
-        import tempfile  # who only reads does not pay for it
-
-        handle, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)
-                os.fsync(file.fileno())
-            Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        write_atomic(path, data)
         return digest
 
     def get(self, digest: str, size_bytes: int) -> bytes:

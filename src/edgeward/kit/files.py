@@ -5,7 +5,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,26 +14,58 @@ from edgeward.kit.errors import Refused, WrongInput
 
 def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Puts `data` at `path`: whole and synced to disk, or not at all. Replaces what stood there."""
-    import tempfile
+    with new_file(path, mode=mode) as file:
+        file.write(data)
 
+
+@contextmanager
+def new_file(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """A file to fill beside `path`; whole and synced to disk it takes that name when the block ends well, in the place
+    of what stood there, and vanishes when not.
+
+    What other runs left unfinished (a kill -9, a power cut) is removed first, unless its run still lives.
+    """
+    _sweep(path)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+        handle, temporary = _locked_beside(path)
     except OSError as error:
         error.filename = str(path)  # the person knows this name, and not that of our partial file
         raise
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
+            temporary.replace(path)  # before its lock goes with the file
     except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.filename is None:
             error.filename = str(path)
         raise
     sync_folder(path.parent)
+
+
+def _locked_beside(path: Path) -> tuple[int, Path]:
+    """A new file that nobody takes for one that was left. Where the file system has no locks, nobody removes any."""
+    import tempfile
+
+    while True:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return handle, Path(name)
+        os.close(handle)  # another run swept it away before it had its lock
+
+
+def _sweep(path: Path) -> None:
+    import glob
+
+    for leftover in path.parent.glob(f"{glob.escape(f'.{path.name}.partial-')}*"):
+        with suppress(OSError, Refused), open_regular(leftover) as file:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink(missing_ok=True)
 
 
 def open_regular(path: Path) -> BinaryIO:

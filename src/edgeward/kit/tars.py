@@ -3,12 +3,12 @@
 import gzip
 import hashlib
 import io
-import os
 import tarfile
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from edgeward.kit.files import new_file
 
 EPOCH = 1_577_836_800
 """The time of every file, 1 January 2020: when a file was written tells nothing that its digest does not."""
@@ -46,20 +46,11 @@ def tar(entries: Iterable[Entry]) -> bytes:
 
 def tar_gz(entries: Iterable[Entry], path: Path) -> Archive:
     """Writes `path` whole or not at all."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            written = _Hashing(file)
-            with gzip.GzipFile("", "wb", compresslevel=6, fileobj=written, mtime=0) as packed:
-                inner = _Hashing(packed)
-                _write(inner, entries)
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with new_file(path) as file:
+        written = _Hashing(file)
+        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=written, mtime=0) as packed:
+            inner = _Hashing(packed)
+            _write(inner, entries)
     return Archive(path, written.digest, written.size, inner.digest)
 
 
@@ -73,7 +64,7 @@ def gz(data: bytes) -> bytes:
 class _Hashing:
     """Writes on, and remembers the digest and length of what it wrote."""
 
-    def __init__(self, file: "io.BufferedWriter | gzip.GzipFile") -> None:
+    def __init__(self, file: "BinaryIO | gzip.GzipFile") -> None:
         self._file, self._hash, self.size = file, hashlib.sha256(), 0
 
     def write(self, data: bytes) -> int:

@@ -29,7 +29,7 @@ CALLS = (
 KILLED = "signal=KILL"
 FAULTS = (KILLED, "error=EIO", "error=ENOSPC")
 STRACE, QUICK = ("strace", "-f"), "--seccomp-bpf"
-"""With QUICK it stops at the calls named alone, and sends no signals."""
+"""With QUICK strace stops at the calls named alone, and sends no signals."""
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(2400),
@@ -82,9 +82,8 @@ class World:
         log = self.folder / f"log-{number}"
         quick = () if fault == KILLED else (QUICK,)
         done = self.run(place, *STRACE, *quick, "-o", str(log), "-e", f"trace={name}", "-e", inject)
-        if not re.search("INJECTED|killed by SIGKILL", log.read_text()):
-            return f"{name} {when} {fault}: nothing happened"
-        wrong = self._is_wrong(place, after_all=False)
+        has_struck = re.search("INJECTED|killed by SIGKILL", log.read_text()) is not None
+        wrong = self._is_wrong(place, after_all=False) if has_struck else "nothing happened"
         if wrong is None and "Traceback" in done.stderr and fault == KILLED:
             wrong = done.stderr
         if wrong is None:

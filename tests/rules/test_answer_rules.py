@@ -73,9 +73,17 @@ def test_changes_of_priors_are_decoded_as_ssd_does(seed, order):
     assert np.allclose(found, ssd_by_hand(boxes, scores, 60, 90), atol=1e-3)
 
 
-def test_priors_of_another_number_are_refused():
+@pytest.mark.parametrize("score", [0.0, -99.0], ids=["boxes found", "nothing found"])
+def test_priors_of_another_number_are_refused(score):
     with pytest.raises(WrongInput, match="there are 13 priors, the output has 5 boxes"):
-        detections_of(SSD, [np.zeros((5, 4)), np.ones((5, 3))], height=10, width=10)
+        detections_of(SSD, [np.zeros((5, 4)), np.full((5, 3), score)], height=10, width=10)
+
+
+def test_priors_of_another_number_are_refused_for_selected_boxes_too():
+    from msgspec.structs import replace
+
+    with pytest.raises(WrongInput, match="there are 13 priors, the output has 14 boxes"):
+        detections_of(replace(SSD, layout="selected"), [np.ones((14, 6))], height=10, width=10)
 
 
 def test_objectness_multiplies_the_scores_of_classes():

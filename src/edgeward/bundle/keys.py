@@ -200,9 +200,8 @@ def _read_key_file(path: Path, *, hint: str) -> bytes:
 
 def _write_new(path: Path, data: bytes) -> None:
     """Puts `data` at `path`, whole and private, and never over something that stands there."""
-    import tempfile  # who only verifies does not pay for it
-
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+    files.sweep(path)
+    handle, temporary = files.locked_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -210,7 +209,7 @@ def _write_new(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.link(temporary, path)
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     files.sync_folder(path.parent)
 
 

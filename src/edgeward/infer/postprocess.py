@@ -192,8 +192,8 @@ def _layout(step: Detect, outputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any]
     """Boxes and scores as they stand in the outputs, anchors first."""
     shapes = " and ".join("x".join(map(str, output.shape)) for output in outputs)
     if step.layout == "selected":
-        return _selected(outputs[0], shapes)
-    if step.layout == "pair":
+        boxes, scores = _selected(outputs[0], shapes)
+    elif step.layout == "pair":
         boxes, scores = _pair(outputs, shapes)
     else:
         head = outputs[0] if step.layout == "rows" else outputs[0].T

@@ -25,12 +25,8 @@ def new_file(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
 
     What other runs left unfinished (a kill -9, a power cut) is removed first, unless its run still lives.
     """
-    _sweep(path)
-    try:
-        handle, temporary = _locked_beside(path)
-    except OSError as error:
-        error.filename = str(path)  # the person knows this name, and not that of our partial file
-        raise
+    sweep(path)
+    handle, temporary = locked_beside(path)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
@@ -40,32 +36,51 @@ def new_file(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
             temporary.replace(path)  # before its lock goes with the file
     except BaseException as error:
         temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
-            error.filename = str(path)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
+            error.filename, error.filename2 = str(path), None  # the person knows this name
         raise
     sync_folder(path.parent)
 
 
-def _locked_beside(path: Path) -> tuple[int, Path]:
-    """A new file that nobody takes for one that was left. Where the file system has no locks, nobody removes any."""
+def locked_beside(path: Path) -> tuple[int, Path]:
+    """A new file for what will be `path`, open and by its name, which no `sweep` takes."""
     import tempfile
 
     while True:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
-        with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
+        try:
+            handle, name = tempfile.mkstemp(prefix=f".{path.name}.partial-", dir=path.parent)
+        except OSError as error:
+            error.filename = str(path)  # the person knows this name, and not that of our partial file
+            raise
+        if _is_locked_for_us(handle, name):
             return handle, Path(name)
-        os.close(handle)  # another run swept it away before it had its lock
+        os.close(handle)
 
 
-def _sweep(path: Path) -> None:
+def _is_locked_for_us(handle: int, name: str) -> bool:
+    """False where a sweep came between the file and its lock."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks: nobody sweeps there either
+        return True
+    return os.path.lexists(name)
+
+
+def sweep(path: Path) -> None:
+    """Removes what runs that no longer live left of `path`, under partial names."""
     import glob
 
     for leftover in path.parent.glob(f"{glob.escape(f'.{path.name}.partial-')}*"):
-        with suppress(OSError, Refused), open_regular(leftover) as file:
-            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leftover.unlink(missing_ok=True)
+        with suppress(OSError):
+            # Network file systems give a lock for oneself only to who may write.
+            descriptor = os.open(leftover, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                leftover.unlink()
+            finally:
+                os.close(descriptor)
 
 
 def open_regular(path: Path) -> BinaryIO:

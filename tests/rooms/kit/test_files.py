@@ -60,4 +60,5 @@ def test_a_link_in_the_place_of_a_leftover_is_not_followed(tmp_path):
     (tmp_path / "precious").write_bytes(b"mine")
     (tmp_path / ".state.json.partial-a1b2").symlink_to("precious")
     write_atomic(tmp_path / "state.json", b"whole")
+    assert (tmp_path / ".state.json.partial-a1b2").is_symlink()
     assert (tmp_path / "precious").read_bytes() == b"mine"

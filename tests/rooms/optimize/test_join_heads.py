@@ -32,20 +32,22 @@ def pyramid(kinds, *, layout=COLUMNS, free=False, samples=0, channels=5, ending=
     constants = {
         "w1": generator.normal(size=(channels, 3, 3, 3)), "w2": generator.normal(size=(channels, channels, 3, 3)),
         "slim": generator.normal(size=(channels, 1, 1, 1)), "square": generator.normal(size=(30, 30)),
-        "two": np.array([0, -1, 2]),
+        "two": np.array([0, -1, 2]), "yes": np.array(True),
     }  # fmt: skip
     for kind, outputs in kinds.items():
         for scale, (height, width) in SIZES.items():
             name, places = f"{kind}{scale}", -1 if samples == 0 else height * width
             constants[f"{name}_w"] = generator.normal(size=(outputs, channels, 1, 1))
             constants[f"{name}_b"] = generator.normal(size=outputs)
+            size_here, stride = (3, 1) if kind == "boxes" else (1, 2)
+            constants[f"{name}_wide"] = generator.normal(size=(outputs, channels, size_here, size_here))
             target = [samples, outputs, places] if layout == COLUMNS else [samples, places, outputs]
             constants[f"{name}_shape"] = np.array(target)
             told = {
                 "conv": f"{name} = Conv (r{scale}, {name}_w{f', {name}_b' if bias else ''})",
                 "turn": "" if layout == COLUMNS else f"{name}_t = Transpose <perm = [0, 2, 3, 1]> ({name})",
                 "flat": f"{name}_flat = Reshape ({name}{'' if layout == COLUMNS else '_t'}, {name}_shape)",
-            } | {key: text.format(name=name, scale=scale) for key, text in words.items()}
+            } | {key: text.format(name=name, kind=kind, scale=scale, stride=stride) for key, text in words.items()}
             lines += [line for line in told.values() if line]
         lines.append(f"{kind}_all = Concat <axis = {2 if layout == COLUMNS else -2}> ({kind}1_flat, {kind}2_flat)")
     answers = ", ".join(f"float[a{n},b{n},c{n}] {kind}_all" for n, kind in enumerate(kinds))
@@ -56,7 +58,7 @@ def pyramid(kinds, *, layout=COLUMNS, free=False, samples=0, channels=5, ending=
     model = parser.parse_model(f'<ir_version: 8, opset_import: ["": 17]>\n{text}')
     used = {name for node in model.graph.node for name in node.input}
     model.graph.initializer.extend(
-        numpy_helper.from_array(value if value.dtype == np.int64 else value.astype(np.float32), name)
+        numpy_helper.from_array(value.astype(np.float32) if value.dtype.kind == "f" else value, name)
         for name, value in constants.items()
         if name in used
     )
@@ -111,6 +113,14 @@ def test_samples_are_free_where_the_places_are_known():
     check_same_answers(before, joined(before).model)
 
 
+def test_weights_that_scales_share_they_share_still():
+    before = pyramid({"boxes": 4, "scores": 3}, conv="{name} = Conv (r{scale}, {kind}1_w, {kind}1_b)")
+    after = joined(before).model
+    check_same_answers(before, after)
+    assert len({node.input[1] for node in convolutions(after)[2:]}) == 1
+    assert after.ByteSize() < before.ByteSize() + 1000
+
+
 def test_old_constants_go_and_the_note_counts():
     before = pyramid({"boxes": 4, "scores": 3})
     passed = joined(before)
@@ -150,6 +160,17 @@ KEPT_APART = {
         {"boxes": 4, "scores": 4}, layout=ROWS, flat="{name}_flat = Reshape ({name}_t, two)"
     ),
     "places unknown and samples too": pyramid({"boxes": 4, "scores": 3}, samples=-1, free=True),
+    "kernels of two sizes that the graph leaves to the weights": pyramid(
+        {"boxes": 4, "scores": 3}, conv='{name} = Conv <auto_pad = "SAME_UPPER"> (r{scale}, {name}_wide)'
+    ),
+    "strides of two sizes": pyramid(
+        {"boxes": 4, "scores": 3}, flat="{name}_flat = Reshape ({name}, {name}_shape)",
+        conv="{name} = Conv <strides = [{stride}, {stride}]> (r{scale}, {name}_w)",
+    ),
+    "a branch that may read what a head makes": pyramid(
+        {"boxes": 4, "scores": 3}, ending="y = If (yes) <then_branch = then () => (float[a,b,c] t) "
+        "{ t = Identity (boxes_all) }, else_branch = other () => (float[a,b,c] e) { e = Identity (scores_all) }>",
+    ),
     "one sample where more may come": pyramid({"boxes": 4, "scores": 3}, samples=1),
     "a layer behind them": pyramid(
         {"boxes": 4, "scores": 3}, ending="z = Concat <axis = 1> (boxes_all, scores_all)\n y = MatMul (z, square)"

@@ -35,6 +35,7 @@ class Branch(NamedTuple):
     conv: onnx.NodeProto
     transpose: onnx.NodeProto | None
     reshape: onnx.NodeProto
+    kernel: tuple[int, ...]
 
     @property
     def nodes(self) -> list[onnx.NodeProto]:
@@ -56,9 +57,13 @@ class Join(NamedTuple):
     def reads(self) -> tuple[object, ...]:
         """Alike for joins that can become one: what is convolved in which way, and how it is laid out."""
         return tuple(
-            (branch.conv.input[0], branch.channel_axis, *sorted(a.SerializeToString() for a in branch.conv.attribute))
+            (branch.conv.input[0], branch.channel_axis, branch.kernel, *_attributes(branch.conv))
             for branch in self.branches
         )
+
+
+Constants = dict[tuple[str, ...], list[str]]
+"""Weights and biases of united convolutions by the names of those that went into them: scales may share theirs."""
 
 
 class JoinHeads:
@@ -66,12 +71,15 @@ class JoinHeads:
         opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
         if opset < _LEAST_OPSET:
             raise DoesNotApply(f"the model has opset {opset}: wanted {_LEAST_OPSET} or later")
+        if any(entry.HasField("g") or entry.graphs for node in model.graph.node for entry in node.attribute):
+            raise DoesNotApply("the graph has branches or loops, which may read what heads make")
         wiring = Wiring(model)
         groups = list(_groups(wiring))
         if not groups:
             raise DoesNotApply("no two heads read the same values")
+        constants: Constants = {}
         for joins in groups:
-            _unite(wiring, joins)
+            _unite(wiring, joins, constants)
         del wiring.graph.value_info[:]
         before = sum(len(join.branches) for joins in groups for join in joins)
         after = sum(len(joins[0].branches) for joins in groups)
@@ -92,6 +100,10 @@ def _groups(wiring: Wiring) -> Iterator[list[Join]]:
     yield from (joins for joins in found.values() if len(joins) > 1)
 
 
+def _attributes(conv: onnx.NodeProto) -> list[bytes]:
+    return sorted(entry.SerializeToString() for entry in conv.attribute)
+
+
 def _joins_places(join: Join) -> bool:
     axes = {branch.channel_axis for branch in join.branches}
     return len(axes) == 1 and attribute(join.node, "axis", 0) % 3 == 3 - axes.pop()
@@ -101,7 +113,7 @@ def _leads_to_layer(wiring: Wiring, join: onnx.NodeProto) -> bool:
     """Whether something with products stands behind it: what is read there has a scale of its own."""
     waiting, seen = [join], set[str]()
     while waiting:
-        for name in waiting.pop().output:
+        for name in filter(None, waiting.pop().output):
             for reader in wiring.readers.get(name, []):
                 if reader.op_type in HEAVY:
                     return True
@@ -124,7 +136,7 @@ def _branch(wiring: Wiring, value: str, shapes: dict[str, list[int]]) -> Branch 
     weight, bias = wiring.constant(conv, 1), wiring.constant(conv, 2)
     if weight is None or weight.dtype != np.float32 or (bias is None and not wiring.is_left_out(conv, 2)):
         return None
-    branch = Branch(conv, transpose, reshape)
+    branch = Branch(conv, transpose, reshape, weight.shape[2:])
     return branch if _lays_places_flat(wiring, branch, shapes.get(conv.output[0], [])) else None
 
 
@@ -160,11 +172,11 @@ def _shapes(model: onnx.ModelProto) -> dict[str, list[int]]:
     }
 
 
-def _unite(wiring: Wiring, joins: Sequence[Join]) -> None:
+def _unite(wiring: Wiring, joins: Sequence[Join], constants: Constants) -> None:
     axis = joins[0].branches[0].channel_axis
     new, laid = list[onnx.NodeProto](), list[str]()
     for branches in zip(*(join.branches for join in joins), strict=True):
-        new += _united(wiring, branches)
+        new += _united(wiring, branches, constants)
         laid.append(new[-1].output[0])
     counts = [len(wiring.constant(join.branches[0].conv, 1)) for join in joins]  # type: ignore[arg-type]
     joined = wiring.free_name(f"{joins[0].node.output[0]}_joined")
@@ -188,24 +200,24 @@ def _unite(wiring: Wiring, joins: Sequence[Join]) -> None:
         wiring.drop_unread(name)
 
 
-def _united(wiring: Wiring, branches: Sequence[Branch]) -> Iterator[onnx.NodeProto]:
+def _united(wiring: Wiring, branches: Sequence[Branch], constants: Constants) -> Iterator[onnx.NodeProto]:
     """One convolution with the outputs of all, in their order, laid out as samples × places × channels."""
     first = branches[0]
     weights = [np.asarray(wiring.constant(branch.conv, 1)) for branch in branches]
     biases = [wiring.constant(branch.conv, 2) for branch in branches]
-    weight = np.concatenate(weights)
     bias = np.concatenate([np.zeros(len(w), w.dtype) if b is None else b for w, b in zip(weights, biases, strict=True)])
     name = "+".join(branch.conv.name or branch.conv.output[0] for branch in branches)
     value = wiring.free_name(f"{first.conv.output[0]}_united")
-    constants = [
-        wiring.add_constant(f"{value}_{part}", values) for part, values in (("weight", weight), ("bias", bias))
-    ]
-    conv = helper.make_node("Conv", [first.conv.input[0], *constants], [value], name=name)
+    key = tuple("\n".join(branch.conv.input[1:]) for branch in branches)
+    if key not in constants:
+        parts = (("weight", np.concatenate(weights)), ("bias", bias))
+        constants[key] = [wiring.add_constant(f"{value}_{part}", values) for part, values in parts]
+    conv = helper.make_node("Conv", [first.conv.input[0], *constants[key]], [value], name=name)
     conv.attribute.extend(first.conv.attribute)
     yield conv
     yield helper.make_node("Transpose", [value], [f"{value}_moved"], perm=_CHANNELS_LAST)
     samples, places = np.asarray(wiring.constant(first.reshape, 1))[[0, 3 - first.channel_axis]]
-    shape = wiring.add_constant(f"{value}_shape", np.array([samples, places, len(weight)]))
+    shape = wiring.add_constant(f"{value}_shape", np.array([samples, places, len(bias)]))
     yield helper.make_node("Reshape", [f"{value}_moved", shape], [f"{value}_flat"])
 
 

@@ -17,6 +17,7 @@ from edgeward.records.model import Anomaly, Classify, Detect, Keypoints, Postpro
 _FEW_CLASSES = 32
 _NO_NUMBER = "the model's answer holds NaN, which is no box and no score"
 _TURNED = [1, 0, 3, 2]
+"""The order that brings y, x to x, y, in corners and in sizes."""
 _SURE = 20.0
 """The sigmoid of it is 1, but for 2 parts in 10⁹."""
 _MOST_CONSIDERED = 1000

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeward.infer import maps
 from edgeward.infer import postprocess as post
-from edgeward.infer.answer import Answer, Box
+from edgeward.infer.answer import Answer
 from edgeward.infer.geometry import Placement, image_size, placement_of
 from edgeward.infer.markers import ASKED, WORDS, framed
 from edgeward.infer.preprocess import Preprocessor
@@ -125,16 +125,6 @@ class Predictor:
         seen = self._seen(sample, values)
         end = perf_counter_ns()
         return Answer(outputs, classes, (ready - start) / 1e6, (done - ready) / 1e6, (end - done) / 1e6, **seen)
-
-    def boxes(self, sample: Sample, outputs: Iterable[NDArray[Any]]) -> tuple[Box, ...]:
-        """The objects that these outputs (no batch axis) find in a raw image, best first; none where no step detects.
-
-        Raises WrongInput where the sample is no image or the outputs are no such head.
-        """
-        if self.detects is None:
-            return ()
-        size = image_size(next(iter(sample.values())).shape)
-        return post.boxes_of(self.detects, [*outputs], self._labels, self._placement(size), size)
 
     def read(self, sample: Sample, outputs: Sequence[NDArray[Any]]) -> Answer:
         """What the steps find by these outputs (no batch axis) in a raw sample. Its classes and times are empty."""
